@@ -1,0 +1,19 @@
+# The ways in. Each one checks the machine first (scripts/setup.sh), then calls what does it.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-full
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
+
+build: ## build target/release/vyr
+	scripts/setup.sh build cargo build --release --locked --package vyr --bin vyr
+
+demo: ## sign, run and verify one task on real events
+	scripts/setup.sh demo scripts/demo.sh
+
+test: ## run every check there is
+	scripts/setup.sh test cargo xtask ci
+
+test-full: ## the same, then the demo with a release build
+	scripts/setup.sh test cargo xtask ci --full

@@ -1,0 +1,1 @@
+//! The references Vyr is measured against; they land with the benchmarks.

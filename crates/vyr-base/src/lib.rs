@@ -1,0 +1,15 @@
+//! The words every other crate shares: digests, canonical JSON, units, exit categories.
+//!
+//! Pure: values in, values out. No clock, file, socket, environment or randomness
+//! (`clippy.toml` beside this crate bans them).
+//!
+//! Deliberately elsewhere: who may sign (`vyr-artifact`), where bytes live (`vyr-store`).
+
+pub mod canonical;
+mod category;
+mod digest;
+mod units;
+
+pub use category::{Category, Problem};
+pub use digest::{Digest, Hasher, ParseDigestError};
+pub use units::{ParseUnitError, format_bytes, parse_bytes, parse_duration_ms};

@@ -1,0 +1,111 @@
+//! What this machine and this data directory offer, what they do not, and why.
+
+use jiff::Timestamp;
+use vyr_base::format_bytes;
+use vyr_task::{Ceilings, Engine, EngineConfig, Limits, PagemapScan};
+
+use crate::data_dir::DataDir;
+use crate::process::{Role, confine};
+use crate::trust::Trust;
+
+/// How a facility stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// There and used.
+    Ok,
+    /// Something else is used, or less; the detail says what and why.
+    Limited,
+    /// Not there.
+    Unavailable,
+}
+
+/// One line of `vyr doctor`.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// What was looked at.
+    pub facility: &'static str,
+    /// How it stands.
+    pub status: Status,
+    /// What is there, or why not.
+    pub detail: String,
+}
+
+/// Looks at everything, in a fixed order.
+pub fn examine(data: &DataDir) -> Vec<Finding> {
+    let finding = |facility, status, detail| Finding { facility, status, detail };
+    let mut findings = vec![finding("data", Status::Ok, data.path().display().to_string())];
+    findings.push(signers(data));
+    findings.push(match data.store().and_then(|store| Ok(store.entries().map(|e| e.len()))) {
+        Ok(Ok(entries)) => finding("store", Status::Ok, format!("{entries} index entries")),
+        Ok(Err(e)) => finding("store", Status::Unavailable, e.to_string()),
+        Err(e) => finding("store", Status::Unavailable, e.to_string()),
+    });
+    findings.push(match Engine::new(EngineConfig::new(1)) {
+        Ok(engine) => finding("engine", Status::Ok, reset_detail(&engine)),
+        Err(e) => finding("engine", Status::Unavailable, e.to_string()),
+    });
+    findings.push(if confine::landlock_is_there() {
+        finding("landlock", Status::Ok, "guests and compiler can open no path".into())
+    } else {
+        finding(
+            "landlock",
+            Status::Unavailable,
+            "not in this kernel; seccomp alone keeps guests from opening paths".into(),
+        )
+    });
+    findings.push(if rustix::process::getuid().is_root() {
+        let (tasks, compile) = (Role::Tasks.uid(), Role::Compile.uid());
+        finding("uids", Status::Ok, format!("tasks run as {tasks}, the compiler as {compile}"))
+    } else {
+        finding("uids", Status::Limited, "not root: guests run under your own uid".into())
+    });
+    findings.push(finding(
+        "limits",
+        Status::Ok,
+        format!("by default {}", limits(&Limits::default())),
+    ));
+    let Ceilings(most) = Ceilings::default();
+    findings.push(finding("ceilings", Status::Ok, format!("at most {}", limits(&most))));
+    findings
+}
+
+fn reset_detail(engine: &Engine) -> String {
+    let scan = engine.pagemap_scan();
+    let reset = if scan == PagemapScan::Used { "fast" } else { "default" };
+    format!("Wasmtime 48, {reset} slot reset; pagemap_scan {}", scan.explain())
+}
+
+fn limits(limits: &Limits) -> String {
+    format!(
+        "{} memory, {} s deadline, {} s processor time, {} output",
+        format_bytes(limits.memory_bytes),
+        limits.deadline_ms / 1000,
+        limits.cpu_ms / 1000,
+        format_bytes(limits.output_bytes_max),
+    )
+}
+
+fn signers(data: &DataDir) -> Finding {
+    let finding = |status, detail| Finding { facility: "signers", status, detail };
+    match Trust::load(data) {
+        Err(e) => finding(Status::Unavailable, format!("{e}: {}", e.causes().join(": "))),
+        Ok(trust) if trust.is_dev() => finding(
+            Status::Limited,
+            "signer: dev (no signer list; the development key of this directory is trusted)".into(),
+        ),
+        Ok(trust) if trust.signers().entries().is_empty() => {
+            finding(Status::Unavailable, "nobody may sign: vyr key trust KEY.pub".into())
+        }
+        Ok(trust) => {
+            let now = Timestamp::now();
+            let lines = trust.signers().entries();
+            let expired =
+                lines.iter().filter(|line| line.valid_before().is_some_and(|at| at <= now)).count();
+            let revoked = trust.revoked();
+            finding(
+                if expired < lines.len() { Status::Ok } else { Status::Unavailable },
+                format!("{} on the list, {expired} expired, {revoked} keys revoked", lines.len()),
+            )
+        }
+    }
+}

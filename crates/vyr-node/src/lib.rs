@@ -1,0 +1,31 @@
+//! Where the shells meet: a data directory, its keys and trust, the store, and the processes
+//! that compile and run a stranger's code.
+//!
+//! ```text
+//!  vyr (this library)                     tasks (confined child)      compile (confined child)
+//!  keys, trust, store, code cache  --fds-->  guests                     one module, then gone
+//!       ^  hashes what comes out   <-pipes-
+//! ```
+//!
+//! Invariants:
+//! 1. No guest byte is compiled or run in a process that holds a key, a capability, a socket to
+//!    anywhere, or can open a file (`process::confine`).
+//! 2. Input and output are hashed on this side of the pipe: a guest that breaks out of Wasm still
+//!    cannot misname what it read or wrote.
+//! 3. Nothing runs, and nothing enters the store, that the trust policy does not allow.
+
+pub mod artifact;
+mod data_dir;
+mod doctor;
+pub mod keys;
+pub mod process;
+mod pump;
+mod report;
+mod run;
+mod trust;
+
+pub use data_dir::{DataDir, DataDirError, SYSTEM_DATA_DIR};
+pub use doctor::{Finding, Status, examine};
+pub use report::{FileError, Report, Result};
+pub use run::{Input, Program, Progress, RunError, RunReport, RunRequest, Timings, run};
+pub use trust::{Trust, TrustLoadError, TrustedSigner, trust_key};

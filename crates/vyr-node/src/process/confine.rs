@@ -1,0 +1,268 @@
+//! What a process gives up before it touches a stranger's bytes.
+//!
+//! In order: core dumps and open-file count; the root directory, user id, groups and capabilities
+//! (when it has them); new privileges; every path and TCP port (Landlock); every system call but
+//! those a running guest or a compiler makes (seccomp). After that it can compute, wait, and use the
+//! descriptors it holds or is sent. It dies with the process that started it.
+//!
+//! Landlock and seccomp overlap on purpose: seccomp already forbids `open` and `socket`, and a
+//! kernel without Landlock loses one of two locks (`doctor` says so). Without seccomp a process
+//! refuses to go on.
+
+use std::collections::BTreeMap;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
+    Scope,
+};
+use rustix::process::{Resource, Rlimit, Signal, getuid, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set, set_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use super::Role;
+
+/// Descriptors a confined process may hold: three a task and a few of its own.
+const OPEN_FILES_MAX: u64 = 4096;
+
+/// `PAGEMAP_SCAN` on x86-64 and aarch64: `_IOWR('f', 16, struct pm_scan_arg)`, 96 bytes.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+/// Why a process cannot be confined. It must not go on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot confine this process ({step}): {cause}")]
+pub struct ConfineError {
+    step: &'static str,
+    cause: String,
+}
+
+fn step<E: std::fmt::Display>(step: &'static str) -> impl FnOnce(E) -> ConfineError {
+    move |cause| ConfineError { step, cause: cause.to_string() }
+}
+
+/// Limits of the process as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessLimits {
+    /// Address space in bytes; `None` for a process that reserves pools.
+    pub address_space_bytes: Option<u64>,
+    /// Processor time in seconds.
+    pub cpu_s: Option<u64>,
+    /// Size of any file it writes, in bytes.
+    pub file_bytes: Option<u64>,
+}
+
+/// Confines this process to `role`. There must be no other thread yet: user ids and capabilities
+/// belong to a thread, and those started later inherit them.
+pub fn confine(role: Role, limits: ProcessLimits) -> Result<(), ConfineError> {
+    set_limits(limits)?;
+    drop_identity(role)?;
+    // After the change of user, which clears it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    forbid_paths()?;
+    // glibc starts threads with clone3, whose arguments a filter cannot read; told that the call
+    // does not exist it uses clone, whose flags can be checked. First, because the second filter
+    // forbids to install another.
+    install_clone3()?;
+    install(&allowed_calls())
+}
+
+fn set_limits(limits: ProcessLimits) -> Result<(), ConfineError> {
+    let set = |resource, most: u64| {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+    };
+    set(Resource::Core, 0).map_err(step("core size"))?;
+    set(Resource::Nofile, OPEN_FILES_MAX).or_else(|_| {
+        // The present hard limit is lower: keep it.
+        let present = rustix::process::getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: present, maximum: present })
+            .map_err(step("open files"))
+    })?;
+    if let Some(bytes) = limits.address_space_bytes {
+        set(Resource::As, bytes).map_err(step("address space"))?;
+    }
+    if let Some(seconds) = limits.cpu_s {
+        set(Resource::Cpu, seconds).map_err(step("processor time"))?;
+    }
+    if let Some(bytes) = limits.file_bytes {
+        set(Resource::Fsize, bytes).map_err(step("file size"))?;
+    }
+    Ok(())
+}
+
+/// Moves the root to a directory in which, for the user this process becomes, nothing can be
+/// looked up: the list of its own descriptors, which stays root's. Landlock forbids to open paths
+/// but not to ask for their metadata; without root that much remains, and `doctor` says so.
+fn hide_paths() -> Result<(), ConfineError> {
+    rustix::process::chroot("/proc/self/fdinfo").map_err(step("root directory"))?;
+    rustix::process::chdir("/").map_err(step("working directory"))
+}
+
+fn drop_identity(role: Role) -> Result<(), ConfineError> {
+    if getuid().is_root() {
+        hide_paths()?;
+        let (uid, gid) = (Uid::from_raw(role.uid()), Gid::from_raw(role.uid()));
+        set_thread_groups(&[]).map_err(step("groups"))?;
+        set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
+        set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
+    }
+    clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .map_err(step("capabilities"))
+}
+
+/// The newest Landlock whose rights this code names; an older kernel enforces what it knows.
+const LANDLOCK: ABI = ABI::V6;
+
+fn forbid_paths() -> Result<(), ConfineError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(LANDLOCK)))
+        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map(|_| ())
+        .map_err(step("landlock"))
+}
+
+/// Whether this kernel has Landlock: for `doctor`. Asked in a thread that then ends, since asking
+/// means to restrict oneself.
+pub fn landlock_is_there() -> bool {
+    let ask = || {
+        let rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::Execute)
+            .and_then(Ruleset::create)
+            .and_then(landlock::RulesetCreated::restrict_self);
+        rules.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
+    };
+    std::thread::spawn(ask).join().unwrap_or(false)
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// The system calls of a running guest, of a compiler, and of the runtime under both.
+fn allowed_calls() -> Rules {
+    let always = [
+        // Descriptors it holds.
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_pread64,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_lseek,
+        libc::SYS_close,
+        libc::SYS_fstat,
+        libc::SYS_fstatfs,
+        libc::SYS_fcntl,
+        libc::SYS_sendmsg,
+        libc::SYS_recvmsg,
+        libc::SYS_recvfrom,
+        libc::SYS_sendto,
+        // Memory. (A component's initial memory is a memory file of Wasmtime's own.)
+        libc::SYS_memfd_create,
+        libc::SYS_ftruncate,
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mprotect,
+        libc::SYS_mremap,
+        libc::SYS_madvise,
+        libc::SYS_brk,
+        // Threads and time. (Of two filters the stricter answer counts: clone3 does not exist.)
+        libc::SYS_clone3,
+        libc::SYS_futex,
+        libc::SYS_set_robust_list,
+        libc::SYS_rseq,
+        libc::SYS_sched_yield,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_gettid,
+        libc::SYS_getpid,
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_nanosleep,
+        libc::SYS_restart_syscall,
+        libc::SYS_getrandom,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+        // Traps are signals.
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_tgkill,
+        // Waiting.
+        libc::SYS_poll,
+        libc::SYS_ppoll,
+        libc::SYS_epoll_create1,
+        libc::SYS_epoll_ctl,
+        libc::SYS_epoll_wait,
+        libc::SYS_epoll_pwait,
+        libc::SYS_eventfd2,
+    ];
+    let mut rules: Rules = always.into_iter().map(|call| (call, Vec::new())).collect();
+    let is = |argument, value| condition(argument, SeccompCmpOp::Eq, value);
+    // The size of a descriptor's file, as std and Wasmtime ask for it. A filter cannot see that
+    // the path is empty, so metadata of paths could be asked for as well: see `hide_paths`.
+    let of_descriptor = u64::from(libc::AT_EMPTY_PATH.unsigned_abs());
+    rules.insert(libc::SYS_statx, one_of([vec![is(2, of_descriptor)]]));
+    rules.insert(libc::SYS_newfstatat, one_of([vec![is(3, of_descriptor)]]));
+    // A thread, never a process.
+    let thread = condition(
+        0,
+        SeccompCmpOp::MaskedEq(u64::from(libc::CLONE_THREAD.unsigned_abs())),
+        u64::from(libc::CLONE_THREAD.unsigned_abs()),
+    );
+    rules.insert(libc::SYS_clone, one_of([vec![thread]]));
+    // Only its own name.
+    rules.insert(
+        libc::SYS_prctl,
+        one_of([vec![is(0, u64::from(libc::PR_SET_NAME.unsigned_abs()))]]),
+    );
+    rules.insert(libc::SYS_ioctl, one_of([vec![is(1, PAGEMAP_SCAN)], vec![is(1, libc::FIONBIO)]]));
+    rules
+}
+
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompCondition {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+        .expect("system calls have six arguments")
+}
+
+fn one_of<const N: usize>(alternatives: [Vec<SeccompCondition>; N]) -> Vec<SeccompRule> {
+    alternatives
+        .into_iter()
+        .map(|all| SeccompRule::new(all).expect("a rule has a condition"))
+        .collect()
+}
+
+fn install(rules: &Rules) -> Result<(), ConfineError> {
+    let forbidden = SeccompAction::Errno(errno(libc::EPERM));
+    apply(SeccompFilter::new(rules.clone(), forbidden, SeccompAction::Allow, architecture()?))
+}
+
+fn install_clone3() -> Result<(), ConfineError> {
+    let rules = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    let absent = SeccompAction::Errno(errno(libc::ENOSYS));
+    apply(SeccompFilter::new(rules, SeccompAction::Allow, absent, architecture()?))
+}
+
+fn apply(filter: Result<SeccompFilter, seccompiler::BackendError>) -> Result<(), ConfineError> {
+    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(step("seccomp filter"))?;
+    seccompiler::apply_filter(&program).map_err(step("seccomp"))
+}
+
+fn architecture() -> Result<TargetArch, ConfineError> {
+    std::env::consts::ARCH.try_into().map_err(step("seccomp architecture"))
+}
+
+/// Error numbers are small and positive.
+fn errno(number: i32) -> u32 {
+    number.unsigned_abs()
+}

@@ -1,0 +1,87 @@
+//! Any error of ours, as the edge passes it on: what, why, how to mend, and the exit category.
+
+use std::fmt;
+
+use vyr_base::{Category, Problem};
+
+/// A problem of any operation. `?` turns every error enum of ours into one.
+#[derive(Debug)]
+pub struct Report(Box<dyn Problem + Send + Sync>);
+
+/// What operations of this crate return.
+pub type Result<T> = std::result::Result<T, Report>;
+
+impl<P: Problem + Send + Sync + 'static> From<P> for Report {
+    fn from(problem: P) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
+impl Report {
+    /// The exit category.
+    pub fn category(&self) -> Category {
+        self.0.category()
+    }
+
+    /// The reader's next move.
+    pub fn hint(&self) -> Option<String> {
+        self.0.hint()
+    }
+
+    /// What was underneath, outermost first, without what the message says already.
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        causes
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An operation on a path that the system refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {path}")]
+pub struct FileError {
+    verb: &'static str,
+    path: String,
+    source: std::io::Error,
+}
+
+impl FileError {
+    /// For `map_err`: `FileError::on("read", path)`.
+    pub fn on(verb: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self { verb, path, source }
+    }
+}
+
+impl Problem for FileError {
+    fn category(&self) -> Category {
+        use std::io::ErrorKind;
+        match self.source.kind() {
+            ErrorKind::NotFound => Category::NotFound,
+            ErrorKind::PermissionDenied => Category::Auth,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Category::Transient,
+            ErrorKind::IsADirectory | ErrorKind::NotADirectory => Category::Usage,
+            _ => Category::Failure,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        use std::io::ErrorKind;
+        match self.source.kind() {
+            ErrorKind::NotFound => Some("check the path".into()),
+            ErrorKind::PermissionDenied => Some(format!("let this user {} it", self.verb)),
+            ErrorKind::StorageFull => Some("free some space and run it again".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The engine: pools of slots, linkers, loaded programs, and the ticker that watches over them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use vyr_base::{Category, Problem};
+use wasmtime::component::Linker as ComponentLinker;
+use wasmtime::{
+    InstanceAllocationStrategy, InstancePre, Linker, ModuleExport, PoolingAllocationConfig,
+};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::code::SealedCode;
+use crate::run::TaskState;
+use crate::settings::{Kind, engine_settings, pooling_settings};
+use crate::swap::{PagemapScan, SwapWatch};
+use crate::ticker::{OnTick, Running, Ticker};
+
+/// How an engine is set up.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// Tasks at once.
+    pub slots: u32,
+    /// Watches for swap; in the product `SwapWatch::of_this_machine`.
+    pub swap: SwapWatch,
+}
+
+impl EngineConfig {
+    /// An engine for `slots` tasks at once on this machine.
+    pub fn new(slots: u32) -> Self {
+        Self { slots, swap: SwapWatch::of_this_machine() }
+    }
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Wasmtime refused the settings or the system refused the memory.
+    #[error("cannot set up the Wasm engine: {0}")]
+    Wasmtime(String),
+    /// No thread for the ticker.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why code cannot become a program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It imports what a task does not get, or has no entry point.
+    #[error("not a Wasm command this engine runs: {0}")]
+    Invalid(String),
+    /// The code was made for another engine or processor.
+    #[error("compiled code does not fit this engine: {0}")]
+    Code(String),
+}
+
+impl Problem for LoadError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Invalid(_) => Category::Usage,
+            Self::Code(_) => Category::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid(_) => Some(
+                "build for wasm32-wasip1 or wasm32-wasip2, as a command with a main function"
+                    .into(),
+            ),
+            Self::Code(_) => Some("remove the code cache; it is made anew".into()),
+        }
+    }
+}
+
+/// Runs tasks. Cheap to clone; clones are one engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    slots: u32,
+    swap: SwapWatch,
+    pool: RwLock<Arc<Pool>>,
+    /// The pool that was left when swap came on; its last tasks still need epochs.
+    left: OnceLock<Arc<Pool>>,
+    ticker: OnceLock<Ticker>,
+}
+
+/// One Wasmtime engine with its pool. There is a second one only if swap is turned on while we
+/// run: new tasks then go to a pool with the default reset, and the first drains.
+pub(crate) struct Pool {
+    id: u64,
+    pub(crate) wasmtime: wasmtime::Engine,
+    reset: PagemapScan,
+    modules: OnceLock<Linker<TaskState>>,
+    components: OnceLock<ComponentLinker<TaskState>>,
+}
+
+/// A program ready to run any number of times.
+pub struct Program {
+    code: SealedCode,
+    loaded: RwLock<Arc<Loaded>>,
+}
+
+pub(crate) struct Loaded {
+    pool: u64,
+    pub(crate) entry: Entry,
+}
+
+pub(crate) enum Entry {
+    Module { pre: InstancePre<TaskState>, start: ModuleExport },
+    Component(CommandPre<TaskState>),
+}
+
+impl Engine {
+    /// Reserves the address space of all slots. No guest byte has been seen yet; a process that
+    /// confines itself does so after this.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let pool = Pool::new(config.slots, reset_now(&config.swap))?;
+        Ok(Self(Arc::new(Inner {
+            slots: config.slots,
+            swap: config.swap,
+            pool: RwLock::new(Arc::new(pool)),
+            left: OnceLock::new(),
+            ticker: OnceLock::new(),
+        })))
+    }
+
+    /// Tasks that may run at once; more than that is an error of the caller's.
+    pub fn slots(&self) -> u32 {
+        self.0.slots
+    }
+
+    /// Whether the fast slot reset is in use, and if not, why.
+    pub fn pagemap_scan(&self) -> PagemapScan {
+        self.pool().reset
+    }
+
+    /// Maps `code` and links it.
+    pub fn load(&self, code: SealedCode) -> Result<Program, LoadError> {
+        let loaded = Loaded::new(&self.pool(), &code)?;
+        Ok(Program { code, loaded: RwLock::new(Arc::new(loaded)) })
+    }
+
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.0.pool.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// To be held while a task runs: keeps the ticker ticking.
+    pub(crate) fn enter(&self) -> Result<Running, EngineError> {
+        let ticker = match self.0.ticker.get() {
+            Some(ticker) => ticker,
+            None => {
+                let new = Ticker::start(Arc::downgrade(&self.0)).map_err(EngineError::Thread)?;
+                self.0.ticker.get_or_init(|| new)
+            }
+        };
+        let (running, was_parked) = ticker.enter();
+        if was_parked {
+            self.0.look_for_swap();
+        }
+        Ok(running)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("slots", &self.0.slots).finish_non_exhaustive()
+    }
+}
+
+impl OnTick for Inner {
+    fn tick(&self) {
+        self.look_for_swap();
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).wasmtime.increment_epoch();
+        if let Some(left) = self.left.get() {
+            left.wasmtime.increment_epoch();
+        }
+    }
+}
+
+impl Inner {
+    /// Leaves the fast reset for good once swap is on. (Going back would save little and could
+    /// be made to flap.)
+    fn look_for_swap(&self) {
+        let fast = |pool: &Pool| pool.reset == PagemapScan::Used;
+        if !fast(&self.pool.read().unwrap_or_else(PoisonError::into_inner)) || !self.swap.is_on() {
+            return;
+        }
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if fast(&pool)
+            && let Ok(careful) = Pool::new(self.slots, PagemapScan::SwapPresent)
+        {
+            let _ = self.left.set(std::mem::replace(&mut *pool, Arc::new(careful)));
+        }
+    }
+}
+
+/// Which reset the machine allows at this moment.
+fn reset_now(swap: &SwapWatch) -> PagemapScan {
+    if swap.is_on() {
+        PagemapScan::SwapPresent
+    } else if PoolingAllocationConfig::is_pagemap_scan_available() {
+        PagemapScan::Used
+    } else {
+        PagemapScan::NotInKernel
+    }
+}
+
+impl Pool {
+    fn new(slots: u32, reset: PagemapScan) -> Result<Self, EngineError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut config = engine_settings();
+        let fast = reset == PagemapScan::Used;
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling_settings(slots, fast)))
+            // A running process never compiles: less code to reach, and a quicker start.
+            .enable_compiler(false);
+        let wasmtime =
+            wasmtime::Engine::new(&config).map_err(|e| EngineError::Wasmtime(format!("{e:#}")))?;
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, wasmtime, reset, modules: OnceLock::new(), components: OnceLock::new() })
+    }
+
+    fn modules(&self) -> Result<&Linker<TaskState>, LoadError> {
+        if let Some(linker) = self.modules.get() {
+            return Ok(linker);
+        }
+        let mut linker = Linker::new(&self.wasmtime);
+        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut TaskState| {
+            &mut state.wasi
+        })
+        .map_err(|e| LoadError::Code(format!("{e:#}")))?;
+        Ok(self.modules.get_or_init(|| linker))
+    }
+
+    fn components(&self) -> Result<&ComponentLinker<TaskState>, LoadError> {
+        if let Some(linker) = self.components.get() {
+            return Ok(linker);
+        }
+        let mut linker = ComponentLinker::new(&self.wasmtime);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .map_err(|e| LoadError::Code(format!("{e:#}")))?;
+        Ok(self.components.get_or_init(|| linker))
+    }
+}
+
+impl Loaded {
+    fn new(pool: &Pool, code: &SealedCode) -> Result<Self, LoadError> {
+        let invalid = |e: wasmtime::Error| LoadError::Invalid(format!("{e:#}"));
+        let unfit = |e: wasmtime::Error| LoadError::Code(format!("{e:#}"));
+        let entry = match code.kind() {
+            Kind::Module => {
+                let module = code.module(&pool.wasmtime).map_err(unfit)?;
+                let pre = pool.modules()?.instantiate_pre(&module).map_err(invalid)?;
+                let start = module
+                    .get_export_index("_start")
+                    .ok_or_else(|| LoadError::Invalid("it exports no _start".into()))?;
+                Entry::Module { pre, start }
+            }
+            Kind::Component => {
+                let component = code.component(&pool.wasmtime).map_err(unfit)?;
+                let pre = pool.components()?.instantiate_pre(&component).map_err(invalid)?;
+                Entry::Component(CommandPre::new(pre).map_err(invalid)?)
+            }
+        };
+        Ok(Self { pool: pool.id, entry })
+    }
+}
+
+impl Program {
+    /// The program as loaded in `pool`; loaded anew when the engine has changed pools.
+    pub(crate) fn on(&self, pool: &Pool) -> Result<Arc<Loaded>, LoadError> {
+        let present = Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner));
+        if present.pool == pool.id {
+            return Ok(present);
+        }
+        let fresh = Arc::new(Loaded::new(pool, &self.code)?);
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        Ok(fresh)
+    }
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("code", &self.code).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,7 @@
+//! Integration tests of the engine, one binary so that Wasmtime is linked once.
+
+mod cache;
+mod guests;
+mod hostile;
+mod isolation;
+mod support;

@@ -1,0 +1,236 @@
+//! What can be typed: the tree of commands, from which help, completions and manual pages come.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vyr_base::{Digest, parse_bytes, parse_duration_ms};
+
+/// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
+#[derive(Debug, Parser)]
+#[command(name = "vyr", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Where keys, trust, artifacts and compiled code lie
+    ///
+    /// Default: /var/lib/vyr for root, else $XDG_STATE_HOME/vyr (~/.local/state/vyr).
+    #[arg(long, global = true, env = "VYR_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Print one JSON object on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    /// Make, list and trust signing keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Build, sign, store and move artifacts
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
+    /// Say what this machine offers, what it does not, and why
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the generated documentation and completions (for `cargo xtask generate`)
+    #[command(name = "__generate", hide = true)]
+    Generate {
+        /// An empty directory
+        directory: PathBuf,
+    },
+}
+
+/// Run one task and print its output
+///
+/// A file is built into an artifact, signed, stored and run; a digest names an artifact of the
+/// store. The guest reads the input, its output goes to stdout and its log to stderr; it reaches
+/// no file and no network. Exit code 0: it completed; 1: it failed.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A Wasm file, or sha256:.. of an artifact
+    #[arg(value_name = "FILE.wasm|sha256:..")]
+    pub(crate) program: String,
+
+    /// The guest's arguments; they become part of the artifact that is signed
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+
+    /// The guest's standard input: a file, or - for this command's own
+    #[arg(long, value_name = "F|-")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Write the output to a file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Do not keep the output in the store
+    #[arg(long)]
+    pub(crate) no_store: bool,
+
+    /// Sign with this private key, or with this public key's half in an ssh-agent
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Linear memory, such as 64Mi [default: 64Mi]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory: Option<u64>,
+
+    /// Wall time, such as 10s [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub(crate) deadline: Option<u64>,
+
+    /// Processor time, such as 5s [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub(crate) cpu: Option<u64>,
+
+    /// Bytes of output, such as 1Gi [default: 1Gi]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) output_max: Option<u64>,
+
+    /// Fixed clock and random seed: the same input gives the same output
+    #[arg(long)]
+    pub(crate) deterministic: bool,
+
+    /// Exit with the guest's own exit code
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+
+    /// No summary on stderr
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make an Ed25519 key pair in the data directory
+    New {
+        /// Its file name
+        name: String,
+    },
+    /// Print the trusted signers, as lines of an allowed_signers file
+    Ls,
+    /// Trust a key: add it to the list of signers
+    ///
+    /// From the first trusted key on, the development key is no longer believed.
+    Trust {
+        /// A public key file (or the name of a key of this data directory)
+        key: PathBuf,
+        /// Whose it is: a name or an address without spaces
+        #[arg(long, value_name = "NAME")]
+        principal: Option<String>,
+        /// What it may sign; may be repeated
+        #[arg(long = "namespace", value_name = "NS", default_value = "vyr-artifact")]
+        namespaces: Vec<Namespace>,
+    },
+}
+
+/// What a key may sign.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Namespace {
+    #[value(name = "vyr-artifact")]
+    Artifact,
+    #[value(name = "vyr-plan")]
+    Plan,
+    #[value(name = "vyr-checkpoint")]
+    Checkpoint,
+    #[value(name = "vyr-bundle")]
+    Bundle,
+}
+
+impl From<Namespace> for vyr_artifact::Namespace {
+    fn from(namespace: Namespace) -> Self {
+        match namespace {
+            Namespace::Artifact => Self::Artifact,
+            Namespace::Plan => Self::Plan,
+            Namespace::Checkpoint => Self::Checkpoint,
+            Namespace::Bundle => Self::Bundle,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArtifactCommand {
+    /// Build a draft from a Wasm file; prints its digest
+    Build {
+        /// The Wasm file
+        file: PathBuf,
+        /// The artifact's name
+        #[arg(long)]
+        name: String,
+        /// An argument of the guest; may be repeated
+        #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
+        args: Vec<String>,
+        /// A variable of the guest's environment; may be repeated
+        #[arg(long = "env", value_name = "KEY=VALUE", value_parser = key_value)]
+        env: Vec<(String, String)>,
+        /// A state the guest needs; may be repeated
+        #[arg(long = "state", value_name = "NAME")]
+        states: Vec<String>,
+    },
+    /// Sign a draft or a stored artifact
+    Sign {
+        /// The artifact
+        digest: Digest,
+        /// A private key, or a public key whose private half an ssh-agent holds
+        #[arg(long, value_name = "FILE", required_unless_present = "detached")]
+        key: Option<PathBuf>,
+        /// A signature made elsewhere with ssh-keygen -Y sign -n vyr-artifact
+        #[arg(long, value_name = "FILE.sig", conflicts_with = "key")]
+        detached: Option<PathBuf>,
+    },
+    /// Admit a signed draft to the store
+    Put {
+        /// The draft
+        digest: Digest,
+    },
+    /// List artifacts and who vouches for them
+    Ls,
+    /// Show an artifact's manifest, or its signature
+    Show {
+        /// The artifact
+        digest: Digest,
+        /// Print its SSH signature instead
+        #[arg(long)]
+        signature: bool,
+        /// Print the exact bytes a signature covers instead
+        #[arg(long)]
+        signed_bytes: bool,
+    },
+    /// Write artifacts and their signatures as an OCI layout archive
+    Export {
+        /// The artifacts
+        #[arg(required = true)]
+        digests: Vec<Digest>,
+        /// The tar file to write, or - for stdout
+        #[arg(long, short, value_name = "FILE|-")]
+        output: PathBuf,
+    },
+    /// Take in the artifacts of an archive, if every one is trusted
+    Import {
+        /// The tar file to read, or - for stdin
+        #[arg(value_name = "FILE|-")]
+        archive: PathBuf,
+    },
+    /// Remove what nothing refers to
+    Gc {
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Keep what is younger, such as outputs just made
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration_ms)]
+        older_than: u64,
+    },
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("{text:?} is not KEY=VALUE"))
+}

@@ -1,0 +1,50 @@
+//! `vyr doctor`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use vyr_node::{DataDir, FileError, Finding, Result, Status, examine};
+
+use crate::output;
+
+#[derive(Serialize)]
+struct Body {
+    facilities: Vec<Facility>,
+}
+
+#[derive(Serialize)]
+struct Facility {
+    facility: &'static str,
+    status: &'static str,
+    detail: String,
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Limited => "limited",
+        Status::Unavailable => "unavailable",
+    }
+}
+
+/// Exit code 0 whatever is found: it is a report, not a check.
+pub(crate) fn run(data: &DataDir, json: bool) -> Result<ExitCode> {
+    let findings = examine(data);
+    if json {
+        let facilities = findings
+            .into_iter()
+            .map(|Finding { facility, status, detail }| Facility {
+                facility,
+                status: word(status),
+                detail,
+            })
+            .collect();
+        output::json(Body { facilities }).map_err(FileError::on("write", Path::new("stdout")))?;
+    } else {
+        for Finding { facility, status, detail } in findings {
+            output::print(format!("{facility:<10} {:<12} {detail}", word(status)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# One task, start to end, on real events: sign, run, look, verify, and a forgery that is refused.
+#
+# The events are what Cargo says about a build of this workspace; the task counts them. Checked
+# with programs that are not ours: sha256sum and ssh-keygen. Everything is below .demo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+demo=.demo
+data=$demo/data
+events=$demo/events.ndjson
+guest=workloads/bin/transform.wasip1.wasm
+
+step() { printf '\n== %s\n' "$*"; }
+show() { printf '  %-16s %s\n' "$1" "$2"; }
+die() {
+    echo "demo: $*" >&2
+    exit 1
+}
+# The value of a name in JSON on stdin: a string without escapes, or a number.
+field() { sed -n "s/.*\"$1\" *: *\"\{0,1\}\([^\",}]*\).*/\1/p" | head -n 1; }
+
+rm -rf "$demo"
+mkdir -p "$demo"
+
+step "build (the first time takes minutes: it compiles a WebAssembly engine)"
+cargo build --release --locked --package vyr --bin vyr
+# The same again has nothing to do, and says so in one JSON line a crate: our events.
+cargo build --release --locked --package vyr --bin vyr --quiet --message-format json >"$events"
+vyr=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$events" | tail -n 1)
+[[ -x $vyr ]] || die "cargo did not say where it put vyr"
+show binary "$("$vyr" --version)"
+show events "$(wc -l <"$events") lines, $(wc -c <"$events") bytes"
+
+step "sign and run: vyr run $guest -- --count-by reason"
+result=$("$vyr" --data-dir "$data" run "$guest" --input "$events" --json -- --count-by reason)
+artifact=$(field artifact_digest <<<"$result")
+output=$(field output_digest <<<"$result")
+for name in state exit_code; do
+    show "$name" "$(field "$name" <<<"$result")"
+done
+show artifact "$artifact"
+show signer "$(field signer <<<"$result")"
+show input "$(field input_digest <<<"$result")"
+show output "$output"
+# The object `timings` holds numbers only, so it ends at the first brace.
+timings=$(tr -d '\n" ' <<<"$result" | sed -n 's/.*timings:{\([^}]*\)}.*/\1/p')
+while IFS=: read -r name value; do
+    show "$name" "$value"
+done < <(tr ',' '\n' <<<"$timings")
+
+step "check the input and the output with sha256sum"
+[[ sha256:$(sha256sum <"$events" | cut -d' ' -f1) == "$(field input_digest <<<"$result")" ]] ||
+    die "the input digest is not that of $events"
+"$vyr" --data-dir "$data" run "$guest" --input "$events" -- --count-by reason >"$demo/output"
+cat "$demo/output"
+echo
+[[ sha256:$(sha256sum <"$demo/output" | cut -d' ' -f1) == "$output" ]] ||
+    die "a second run wrote another output"
+echo "  both digests are those that vyr reported, and a second run wrote the same bytes"
+
+step "check the signature with ssh-keygen"
+"$vyr" --data-dir "$data" artifact show "$artifact" --signature >"$demo/signature"
+"$vyr" --data-dir "$data" artifact show "$artifact" --signature --signed-bytes >"$demo/signed"
+"$vyr" --data-dir "$data" key ls >"$demo/allowed_signers"
+identity=$(head -n 1 "$demo/allowed_signers" | cut -d' ' -f1)
+ssh-keygen -Y verify -f "$demo/allowed_signers" -I "$identity" -n vyr-artifact \
+    -s "$demo/signature" <"$demo/signed" || die "ssh-keygen does not accept the signature"
+
+step "change one byte of the artifact in a copy of the store, and run it by its digest"
+cp -a "$data" "$demo/forged"
+layer=$(sha256sum <"$guest" | cut -d' ' -f1)
+blob=$(find "$demo/forged" -type f -name "$layer" | head -n 1)
+[[ -n $blob ]] || die "the guest is not in the store under its digest"
+chmod u+w "$blob"
+offset=$(($(wc -c <"$blob") / 2))
+byte=$(od -An -tu1 -j "$offset" -N 1 "$blob")
+printf '%b' "\\x$(printf %02x $((byte ^ 1)))" |
+    dd of="$blob" bs=1 seek="$offset" conv=notrunc status=none
+code=0
+"$vyr" --data-dir "$demo/forged" run "$artifact" --input "$events" || code=$?
+[[ $code == 3 ]] || die "the forgery ended with $code, not with 3"
+echo "  refused, exit code 3"
+
+step "done: everything above is in $demo"

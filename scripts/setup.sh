@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Sees to it that this machine has what a task of the Makefile needs, then runs the task.
+#
+#   scripts/setup.sh build|demo|test [COMMAND [ARGUMENT..]]
+#
+# As root on a system with apt-get it installs the packages that are missing and says why. As
+# anyone else it says what to install. It ends with 1 only for what the task cannot do without.
+#
+# The command runs with RUSTUP_TOOLCHAIN set to the pinned toolchain: then rustup does not insist
+# on the wasm targets of rust-toolchain.toml, which only a rebuild of the guests needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+task=${1:?usage: scripts/setup.sh build|demo|test [COMMAND [ARGUMENT..]]}
+shift
+case $task in
+    build | demo | test) ;;
+    *)
+        echo "setup: no task $task; there are build, demo and test" >&2
+        exit 1
+        ;;
+esac
+
+say() { echo "setup: $*" >&2; }
+# Whether a program is there, or what is no program: the headers of the C library.
+have() {
+    case $1 in
+        stdio.h) echo '#include <stdio.h>' | gcc -fsyntax-only -xc - 2>/dev/null ;;
+        *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+# Tools: each with its Debian package and the reason we want it.
+packages=()
+missing=()
+need() {
+    local tool=$1 package=$2 reason=$3
+    have "$tool" && return
+    say "$tool is missing: $reason (package $package)"
+    packages+=("$package")
+    missing+=("$tool")
+}
+
+need gcc gcc "links Rust programs"
+need stdio.h libc6-dev "some crates compile C"
+if [[ $task == demo || $task == test ]]; then
+    need ssh-keygen openssh-client "checks our signatures with a program that is not ours"
+fi
+if [[ $task == test ]]; then
+    need git git "lists the repository's files"
+    need skopeo skopeo "reads our stores with a program that is not ours"
+    need strace strace "shows what a process asks of the kernel"
+fi
+
+if ((${#packages[@]} > 0)); then
+    if [[ $(id -u) == 0 ]] && have apt-get; then
+        say "installing ${packages[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq >&2 || say "the package lists could not be renewed"
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2 ||
+            say "apt-get could not install all of them"
+    else
+        say "as root, run: apt-get install ${packages[*]}"
+    fi
+fi
+for tool in "${missing[@]}"; do
+    if ! have "$tool"; then
+        say "$tool is still missing, and make $task cannot do without it"
+        exit 1
+    fi
+done
+
+# Rust: the pinned toolchain, by rustup if it is there.
+channel=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+if ! have cargo && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
+    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    export PATH
+fi
+if have rustup; then
+    export RUSTUP_TOOLCHAIN=$channel
+    if ! rustup toolchain list | grep -q "^$channel-"; then
+        say "Rust $channel is missing: the workspace is built with it; rustup installs it"
+        if ! rustup toolchain install "$channel" --profile minimal >&2; then
+            say "rustup could not install Rust $channel"
+            exit 1
+        fi
+    fi
+    if [[ $task == test ]]; then
+        rustup component add rustfmt clippy >&2 || say "rustfmt or clippy could not be added"
+        installed=$(rustup target list --installed)
+        for target in wasm32-wasip1 wasm32-wasip2; do
+            grep -qx "$target" <<<"$installed" && continue
+            say "target $target is missing: it rebuilds the guests in workloads/"
+            rustup target add "$target" >&2 ||
+                say "rustup could not add $target; the committed guests are used as they are"
+        done
+    fi
+elif have cargo; then
+    minor=$(cut -d. -f2 <<<"$channel")
+    actual=$(rustc --version | cut -d. -f2)
+    if ((actual < minor)); then
+        say "this is $(rustc --version); Vyr needs Rust $channel or later"
+        exit 1
+    fi
+    say "there is no rustup; using $(rustc --version)"
+else
+    say "cargo is missing: install rustup, which then installs Rust $channel"
+    exit 1
+fi
+
+if [[ $task == test ]]; then
+    have cargo-nextest || say "cargo-nextest is not installed; cargo test is used instead"
+    have cargo-deny || say "cargo-deny is not installed; its step will be not run"
+fi
+
+if (($# > 0)); then
+    exec "$@"
+fi

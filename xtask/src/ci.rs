@@ -1,0 +1,260 @@
+//! `cargo xtask ci`: the whole truth about a commit, in order and to the end.
+//!
+//! A step passes, fails, or is not run for a reason. Nothing stops the run: a step that fails
+//! is listed at the end. The closing line, the last on stdout, is
+//!
+//! ```text
+//! N passed, N failed, N skipped
+//! ```
+//!
+//! Invariants: `failed` is zero exactly when the exit code is; it counts failed tests, and
+//! steps that failed without one. A test that was not run is never counted as passed:
+//! `skipped` counts it, and every step that was not run.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use crate::not_run::{self, NotRun};
+use crate::repo::{Repo, cargo, packages};
+use crate::totals::Totals;
+use crate::{check, generate, guests, machine, step};
+
+/// How a step ended, if it did not fail.
+enum Outcome {
+    Passed,
+    /// The step runs tests; it failed if it says so, or if one of them did.
+    Tests {
+        ok: bool,
+        totals: Totals,
+    },
+    NotRun(String),
+}
+
+/// One run over the repository.
+struct Ci<'a> {
+    repo: &'a Repo,
+    /// Where tests append what they did not run.
+    log: PathBuf,
+    totals: Totals,
+    /// Steps that failed, and whether a failed test already stands for it in the totals.
+    failed: Vec<(String, bool)>,
+    not_run: Vec<NotRun>,
+}
+
+/// Runs every step; with `full` also those that build and try the release binary.
+pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
+    let log = repo.scratch()?.join("not-run.log");
+    std::fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
+    let mut ci =
+        Ci { repo, log, totals: Totals::default(), failed: Vec::new(), not_run: Vec::new() };
+
+    ci.step("format", |ci| ci.cargo(&["fmt", "--all", "--check"]));
+    ci.step("check", |ci| check::run(ci.repo).map(|()| Outcome::Passed));
+    ci.step("clippy", |ci| {
+        ci.cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-Dwarnings"])
+    });
+    ci.step("features", Ci::each_feature);
+    ci.step("build", |ci| ci.cargo(&["build", "--locked", "--package=vyr", "--bin=vyr"]));
+    ci.step("tests", Ci::tests);
+    ci.step("doctests", |ci| {
+        ci.cargo_tests(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"])
+    });
+    ci.step("guests", |_| guests());
+    ci.step("deny", Ci::deny);
+    ci.step("docs", |ci| {
+        let args = ["doc", "--locked", "--workspace", "--no-deps"];
+        step::run(ci.command(&args).env("RUSTDOCFLAGS", "-Dwarnings")).map(|()| Outcome::Passed)
+    });
+    ci.step("generated", |ci| generate::run(ci.repo, true).map(|()| Outcome::Passed));
+    if full {
+        ci.step("demo", |ci| {
+            step::run(Command::new("scripts/demo.sh").current_dir(&ci.repo.root))
+                .map(|()| Outcome::Passed)
+        });
+    }
+    // Last, because it looks back at all of them.
+    ci.step("not run", Ci::compare_not_run);
+    Ok(ci.close())
+}
+
+impl Ci<'_> {
+    fn step(&mut self, name: &str, body: impl FnOnce(&mut Self) -> anyhow::Result<Outcome>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let result = body(self);
+        let seconds = start.elapsed().as_secs_f64();
+        let said = match result {
+            Ok(Outcome::Passed) => "ok".to_owned(),
+            Ok(Outcome::Tests { ok, totals }) => {
+                self.totals += totals;
+                let Totals { passed, failed, skipped } = totals;
+                let good = ok && failed == 0 && skipped == 0;
+                if !good {
+                    self.failed.push((name.to_owned(), failed > 0));
+                }
+                let verdict = if good { "ok" } else { "failed" };
+                let hint = match skipped {
+                    0 => "",
+                    _ => "; a test may be not run with a reason, not skipped without one",
+                };
+                format!("{verdict}: {passed} passed, {failed} failed, {skipped} skipped{hint}")
+            }
+            Ok(Outcome::NotRun(reason)) => {
+                self.not_run.push(NotRun { name: name.to_owned(), reason: reason.clone() });
+                format!("not run: {reason}")
+            }
+            Err(error) => {
+                self.failed.push((name.to_owned(), false));
+                format!("failed: {error:#}")
+            }
+        };
+        println!("-- {name}: {said} ({seconds:.1} s)");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(cargo());
+        command.current_dir(&self.repo.root).args(args);
+        command
+    }
+
+    fn cargo(&self, args: &[&str]) -> anyhow::Result<Outcome> {
+        step::run(&mut self.command(args)).map(|()| Outcome::Passed)
+    }
+
+    fn cargo_tests(&self, args: &[&str]) -> anyhow::Result<Outcome> {
+        let mut command = self.command(args);
+        let (ok, lines) = step::run_and_read(command.env(not_run::LOG_VARIABLE, &self.log))?;
+        Ok(Outcome::Tests { ok, totals: Totals::read(lines.iter().map(String::as_str)) })
+    }
+
+    /// Each feature of ours compiles alone.
+    fn each_feature(&mut self) -> anyhow::Result<Outcome> {
+        for package in packages(&self.repo.metadata) {
+            let Some(name) = package["name"].as_str() else { continue };
+            for feature in package["features"].as_object().into_iter().flat_map(|map| map.keys()) {
+                println!("{name} with {feature}");
+                let args = ["--no-default-features", "--features", feature];
+                step::run(self.command(&["check", "--locked", "--package", name]).args(args))?;
+            }
+        }
+        Ok(Outcome::Passed)
+    }
+
+    fn tests(&mut self) -> anyhow::Result<Outcome> {
+        if machine::has_program("cargo-nextest") {
+            return self.cargo_tests(&[
+                "nextest",
+                "run",
+                "--locked",
+                "--workspace",
+                "--no-fail-fast",
+            ]);
+        }
+        println!("cargo-nextest is not installed: cargo test runs the same tests");
+        let args =
+            ["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
+        self.cargo_tests(&args)
+    }
+
+    fn deny(&mut self) -> anyhow::Result<Outcome> {
+        if !machine::has_program("cargo-deny") {
+            return Ok(Outcome::NotRun("cargo-deny is not installed".to_owned()));
+        }
+        let checks = ["bans", "licenses", "sources"];
+        let args = ["deny", "--locked", "check", "--hide-inclusion-graph"];
+        step::run(self.command(&args).args(checks)).map(|()| Outcome::Passed)
+    }
+
+    fn compare_not_run(&mut self) -> anyhow::Result<Outcome> {
+        let tests = not_run::read_log(&self.log)?;
+        let names: BTreeSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
+        // The runner saw them return, so it counted them as passed.
+        self.totals.passed = self.totals.passed.saturating_sub(names.len());
+        self.totals.skipped += names.len() + self.not_run.len();
+        self.not_run.extend(tests);
+        for NotRun { name, reason } in &self.not_run {
+            println!("{name}: not run: {reason}");
+        }
+        let faults = not_run::compare(&self.repo.read(not_run::FILE)?, &self.not_run);
+        for fault in &faults {
+            println!("{fault}");
+        }
+        if !faults.is_empty() {
+            bail!("{} and this run differ in {} places", not_run::FILE, faults.len());
+        }
+        Ok(Outcome::Passed)
+    }
+
+    fn close(mut self) -> ExitCode {
+        println!();
+        for (name, _) in &self.failed {
+            println!("failed: {name}");
+        }
+        self.totals.failed += self.failed.iter().filter(|(_, counted)| !counted).count();
+        let Totals { passed, failed, skipped } = self.totals;
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Rebuilds the committed guests where their targets are installed.
+fn guests() -> anyhow::Result<Outcome> {
+    if !["wasm32-wasip1", "wasm32-wasip2"].into_iter().all(machine::has_target) {
+        return Ok(Outcome::NotRun("the wasm targets are not installed".to_owned()));
+    }
+    guests::run(true).map(|()| Outcome::Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ci(repo: &Repo) -> Ci<'_> {
+        Ci {
+            repo,
+            log: PathBuf::new(),
+            totals: Totals::default(),
+            failed: Vec::new(),
+            not_run: Vec::new(),
+        }
+    }
+
+    fn repo() -> Repo {
+        Repo { root: PathBuf::new(), target: PathBuf::new(), metadata: json!({}) }
+    }
+
+    #[test]
+    fn a_step_that_fails_is_counted_once_and_the_next_still_runs() {
+        let repo = repo();
+        let mut ci = ci(&repo);
+        ci.step("one", |_| bail!("broken"));
+        let totals = Totals { passed: 3, failed: 2, skipped: 0 };
+        ci.step("two", |_| Ok(Outcome::Tests { ok: false, totals }));
+        ci.step("three", |_| Ok(Outcome::NotRun("no tool".to_owned())));
+        assert_eq!(ci.failed, [("one".to_owned(), false), ("two".to_owned(), true)]);
+        assert_eq!(ci.not_run.len(), 1);
+        assert_eq!(ci.close(), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn tests_that_do_not_compile_fail_the_step_with_no_failed_test() {
+        let repo = repo();
+        let mut ci = ci(&repo);
+        ci.step("tests", |_| Ok(Outcome::Tests { ok: false, totals: Totals::default() }));
+        assert_eq!(ci.failed, [("tests".to_owned(), false)]);
+    }
+
+    #[test]
+    fn a_test_that_the_runner_skipped_fails_the_step() {
+        let repo = repo();
+        let mut ci = ci(&repo);
+        let totals = Totals { passed: 1, failed: 0, skipped: 1 };
+        ci.step("tests", |_| Ok(Outcome::Tests { ok: true, totals }));
+        assert_eq!(ci.failed.len(), 1);
+    }
+}
