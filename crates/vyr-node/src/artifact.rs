@@ -13,7 +13,7 @@ use vyr_artifact::{
     check_head,
 };
 use vyr_base::{Category, Digest, Problem};
-use vyr_store::{Entry, Exported, GcOptions, GcReport, ImportLimits, ReadError, Store};
+use vyr_store::{Entry, Exported, GcOptions, GcReport, ImportLimits, ListError, ReadError, Store};
 use vyr_task::CodeCache;
 
 use crate::data_dir::DataDir;
@@ -168,7 +168,11 @@ fn tampered_or(artifact: &Digest, part: &'static str, source: ReadError) -> crat
         ReadError::Missing { digest } if digest == *artifact => {
             ArtifactError::Missing(*artifact).into()
         }
-        ReadError::Corrupt { .. } | ReadError::Missing { .. } | ReadError::NotRegular { .. } => {
+        // Nothing that was put is larger than is read here.
+        ReadError::Corrupt { .. }
+        | ReadError::Missing { .. }
+        | ReadError::NotRegular { .. }
+        | ReadError::TooLarge { .. } => {
             ArtifactError::Tampered { artifact: *artifact, part, source }.into()
         }
         other => other.into(),
@@ -179,8 +183,11 @@ fn tampered_or(artifact: &Digest, part: &'static str, source: ReadError) -> crat
 pub fn signatures(store: &Store, artifact: &Digest) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     let bad = |source| tampered_or(artifact, "a signature", source);
-    let referrers =
-        store.referrers(artifact, Some(SIGNATURE_ARTIFACT_TYPE)).map_err(crate::Report::from)?;
+    let referrers = store.referrers(artifact, Some(SIGNATURE_ARTIFACT_TYPE));
+    let referrers = referrers.map_err(|error| match error {
+        ListError::Read(source) => bad(source),
+        other => other.into(),
+    })?;
     for entry in referrers.into_iter().take(SIGNATURES_MAX) {
         let bytes = store.read_blob(&entry.digest, MANIFEST_BYTES_MAX as u64).map_err(bad)?;
         let referrer = Referrer::parse(&bytes)?;

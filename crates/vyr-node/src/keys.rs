@@ -206,7 +206,8 @@ pub fn list(data: &DataDir) -> Result<Vec<(String, PublicKey)>> {
 /// one (`Trust`).
 pub(crate) fn dev_key(data: &DataDir) -> Result<PrivateKey> {
     let path = data.keys()?.join(DEV);
-    if !path.exists() {
+    // Another process may be between the two halves, or have died there.
+    if !path.exists() || !path.with_extension("pub").exists() {
         write_pair(&path, "vyr development key")?;
     }
     match SigningKey::open(&path)? {

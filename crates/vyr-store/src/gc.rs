@@ -199,8 +199,7 @@ impl Store {
             report.bytes += size;
         }
         if !options.dry_run && !report.removed.is_empty() {
-            self.sync_blobs()?;
-            self.step(Step::RemovalsSynced);
+            self.sync_blobs(Step::RemovalsSynced)?;
         }
         Ok(())
     }
@@ -238,7 +237,7 @@ impl Store {
             opened => opened?,
         };
         match flock(&held, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
             locked => locked?,
         }
         if options.dry_run {

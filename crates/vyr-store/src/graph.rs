@@ -185,6 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_first_met_as_a_layer_is_followed_all_the_same() {
+        let mut blobs = Blobs::default();
+        let (config, hidden) = (blobs.add(b"config"), blobs.add(b"hidden"));
+        let body = json!({"schemaVersion": 2, "config": config, "layers": [hidden]});
+        let inner = blobs.manifest(MANIFEST, body);
+        let body = json!({"schemaVersion": 2, "config": config, "layers": [inner]});
+        let outer = blobs.manifest(MANIFEST, body);
+        let reached = |roots: &[&Value]| {
+            let nodes = blobs.walk(roots).expect("complete");
+            nodes.iter().filter(|node| node.digest == Digest::of(b"hidden")).count()
+        };
+        assert_eq!(reached(&[&outer]), 0, "a layer is a leaf");
+        assert_eq!(reached(&[&outer, &inner]), 1);
+    }
+
+    #[test]
     fn contradictions_and_absences_are_named() {
         let mut blobs = Blobs::default();
         let config = blobs.add(b"config");

@@ -288,8 +288,7 @@ impl Store {
         }
         let mut staged = StagingFile::create(self, "index")?;
         staged.write_all(&encoded)?;
-        staged.sync()?;
-        self.step(Step::IndexStaged);
+        staged.sync(Step::IndexStaged)?;
         Ok(staged)
     }
 
@@ -298,8 +297,6 @@ impl Store {
     pub(crate) fn publish_index(&self, staged: StagingFile) -> Result<(), IndexError> {
         staged.rename(self.root_dir(), "index.json")?;
         self.step(Step::IndexRenamed);
-        self.sync_root()?;
-        self.step(Step::IndexSynced);
-        Ok(())
+        Ok(self.sync_root(Step::IndexSynced)?)
     }
 }

@@ -199,9 +199,8 @@ impl Store {
         if !blobs.is_empty() {
             return Err(OpenError::Unmarked { path: self.root().to_owned() });
         }
-        fsync(self.blobs_dir()).at("sync", || self.path("blobs/sha256"))?;
         fsync(self.staging_dir()).at("sync", || self.path("staging"))?;
-        self.step(Step::DirectoriesMade);
+        self.sync_blobs(Step::DirectoriesMade)?;
         // It is there if somebody died here before.
         let index = open_regular(self.root_dir(), "index.json");
         if index.at("open", || self.path("index.json"))?.is_none() {
@@ -210,16 +209,13 @@ impl Store {
         }
         let mut marker = StagingFile::create(self, "layout")?;
         marker.write_all(&LayoutMarker::bytes())?;
-        marker.sync()?;
-        self.step(Step::LayoutStaged);
+        marker.sync(Step::LayoutStaged)?;
         marker.rename(self.root_dir(), "oci-layout")?;
         self.step(Step::LayoutRenamed);
-        self.sync_root()?;
         // The store's own name, in the directory above it.
         let above = openat(self.root_dir(), "..", DIRECTORY, Mode::empty());
         above.and_then(fsync).at("sync the directory above", || self.root().to_owned())?;
-        self.step(Step::LayoutSynced);
-        Ok(())
+        Ok(self.sync_root(Step::LayoutSynced)?)
     }
 
     pub(crate) fn root_dir(&self) -> BorrowedFd<'_> {
@@ -252,12 +248,18 @@ impl Store {
         self.probe.at(step);
     }
 
-    pub(crate) fn sync_root(&self) -> Result<(), FsError> {
-        fsync(self.root_dir()).at("sync", || self.root().to_owned())
+    /// Makes the names in the root durable; that is `step`.
+    pub(crate) fn sync_root(&self, step: Step) -> Result<(), FsError> {
+        fsync(self.root_dir()).at("sync", || self.root().to_owned())?;
+        self.step(step);
+        Ok(())
     }
 
-    pub(crate) fn sync_blobs(&self) -> Result<(), FsError> {
-        fsync(self.blobs_dir()).at("sync", || self.path("blobs/sha256"))
+    /// Makes the names of blobs durable; that is `step`.
+    pub(crate) fn sync_blobs(&self, step: Step) -> Result<(), FsError> {
+        fsync(self.blobs_dir()).at("sync", || self.path("blobs/sha256"))?;
+        self.step(step);
+        Ok(())
     }
 }
 

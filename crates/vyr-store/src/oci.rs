@@ -20,7 +20,7 @@ pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// layers, and an index of every platform has dozens.
 pub const MAX_LINKS: usize = 1024;
 
-/// The annotation under which an index entry remembers its manifest's subject, or [`NO_SUBJECT`].
+/// The annotation under which an index entry remembers its manifest's subject, or `none`.
 ///
 /// A hint that saves reading manifests; whoever acts on it reads the manifest first.
 pub const SUBJECT_HINT: &str = "vyr.subject";

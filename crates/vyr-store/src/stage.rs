@@ -104,14 +104,12 @@ impl Staged {
         let Self { store, hasher, file, .. } = self;
         let (size, digest) = (hasher.bytes(), hasher.finish());
         let file = file.ok_or(StageError::Incomplete)?;
-        file.sync()?;
-        store.step(Step::OutputSynced);
+        file.sync(Step::OutputSynced)?;
         // Without the lock gc could see an old blob of this name, and remove the new one.
         let _no_gc = store.lock(Lock::Gc, Hold::Shared)?;
         file.rename(store.blobs_dir(), &digest.hex())?;
         store.step(Step::OutputRenamed);
-        store.sync_blobs()?;
-        store.step(Step::OutputDurable);
+        store.sync_blobs(Step::OutputDurable)?;
         Ok((digest, size))
     }
 

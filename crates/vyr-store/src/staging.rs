@@ -21,6 +21,7 @@ use vyr_base::Digest;
 
 use crate::fault::{Context, FsError};
 use crate::layout::{Store, names, open_regular};
+use crate::step::Step;
 
 /// How many names are tried before giving up; one more than one is only needed when gc with a
 /// clock far ahead took a name between its creation and its lock.
@@ -109,8 +110,11 @@ impl StagingFile {
         self.file.write_all(bytes).at("write", || staging_path(&self.store, &self.name))
     }
 
-    pub(crate) fn sync(&self) -> Result<(), FsError> {
-        fsync(&self.file).at("sync", || self.path())
+    /// Makes the content durable; that is `step`.
+    pub(crate) fn sync(&self, step: Step) -> Result<(), FsError> {
+        fsync(&self.file).at("sync", || self.path())?;
+        self.store.step(step);
+        Ok(())
     }
 
     /// Gives the file its final name, replacing what had it.
@@ -190,7 +194,9 @@ impl StagingDir {
             OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
             Mode::empty(),
         );
-        file.and_then(fsync).at("sync", || self.path(digest))
+        file.and_then(fsync).at("sync", || self.path(digest))?;
+        self.store.step(Step::BlobSynced);
+        Ok(())
     }
 
     /// Gives a blob its final name. A link of the blob that already has the name stays behind and
@@ -208,6 +214,37 @@ impl Drop for StagingDir {
             let _ = unlinkat(&self.dir, name, AtFlags::empty());
         }
         let _ = unlinkat(self.store.staging_dir(), &self.name, AtFlags::REMOVEDIR);
-        self.store.step(crate::step::Step::StagingRemoved);
+        self.store.step(Step::StagingRemoved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_a_file_that_still_has_its_name_is_claimed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(directory.path()).expect("a new store");
+        let path = staging_path(&store, "x");
+        let ours = File::create(&path).expect("a file");
+        assert!(claim(&store, ours.as_fd(), "x").expect("no error"));
+        // gc held it a moment ago: it is gone, or another writer has the name now.
+        fs::remove_file(&path).expect("a file");
+        assert!(!claim(&store, ours.as_fd(), "x").expect("no error"));
+        let other = File::create(&path).expect("another file");
+        assert!(!claim(&store, ours.as_fd(), "x").expect("no error"));
+        // gc holds it right now.
+        let gc = File::open(&path).expect("the other file");
+        gc.lock().expect("free");
+        assert!(!claim(&store, other.as_fd(), "x").expect("no error"));
+    }
+
+    #[test]
+    fn names_never_repeat() {
+        let names: std::collections::BTreeSet<String> =
+            (0..1000).map(|_| fresh_name("put")).collect();
+        assert_eq!(names.len(), 1000);
     }
 }

@@ -271,7 +271,6 @@ impl Transaction {
                 (Some(held), Some(dir)) if held.size == node.size => {
                     if !held.linked {
                         dir.sync_blob(&node.digest)?;
-                        store.step(Step::BlobSynced);
                     }
                     lacking.push((node.digest, dir));
                 }
@@ -291,8 +290,7 @@ impl Transaction {
             store.step(Step::BlobRenamed);
         }
         // Also for blobs that were there: whoever renamed them may not have come to this line.
-        store.sync_blobs()?;
-        store.step(Step::BlobsSynced);
+        store.sync_blobs(Step::BlobsSynced)?;
         if let Some(staged) = staged {
             store.publish_index(staged)?;
         }

@@ -104,15 +104,17 @@ impl TasksProcess {
 
 impl TasksProcess {
     /// Ends it now. It has nothing to save: what it wrote is in pipes, and the rest dies with it.
+    /// Taking its address space apart takes the kernel milliseconds, which nobody waits for here.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
 impl Drop for TasksProcess {
     fn drop(&mut self) {
         self.kill();
+        // If it is not gone yet, it is this process's zombie until one of the two ends.
+        let _ = self.child.try_wait();
     }
 }
 

@@ -123,15 +123,14 @@ fn gc_beside_puts_and_outputs_loses_nothing() {
             }
         };
         let writers: Vec<_> = (0..WRITERS).map(|number| scope.spawn(writer(number))).collect();
-        for writer in writers {
-            writer.join().expect("no writer fails");
-        }
+        let outcomes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
         // One last round of gc for what was removed last.
         sweeping.store(false, Ordering::SeqCst);
         while !sweeping.load(Ordering::SeqCst) && !sweeper.is_finished() {
             thread::yield_now();
         }
         writing.store(false, Ordering::SeqCst);
+        assert!(outcomes.iter().all(Result::is_ok), "no writer fails");
         assert!(sweeper.join().expect("gc never fails") > 0, "gc had something to do");
     });
     store.gc(&collect_all()).expect("sound");

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use vyr_base::Digest;
-use vyr_store::{GcOptions, SMALL_BYTES};
+use vyr_store::{GcOptions, SMALL_BYTES, StageError};
 
 use crate::common::{blob_path, collect_all, place, staging};
 
@@ -27,6 +27,19 @@ fn small_bytes_stay_in_memory_and_large_ones_do_not() {
     assert_eq!(place.store.read_blob(&digest, size).expect("there"), expected);
     assert_eq!(staging(&place.store), 0);
     assert!(place.store.entries().expect("an index").is_empty(), "no entry");
+}
+
+#[test]
+fn an_output_waits_for_gc() {
+    let place = place();
+    let gc = fs::File::create(place.store.root().join("gc.lock")).expect("a lock");
+    gc.lock().expect("free");
+    let store = place.store.clone().with_lock_wait(Duration::ZERO);
+    let mut staged = store.stage();
+    staged.write_all(b"output").expect("room");
+    assert!(matches!(staged.commit(), Err(StageError::Lock(_))));
+    assert_eq!(staging(&store), 0);
+    assert!(!store.contains(&Digest::of(b"output")).expect("no error"));
 }
 
 #[test]
