@@ -35,7 +35,7 @@ pub fn examine(data: &DataDir) -> Vec<Finding> {
     let finding = |facility, status, detail| Finding { facility, status, detail };
     let mut findings = vec![finding("data", Status::Ok, data.path().display().to_string())];
     findings.push(signers(data));
-    findings.push(match data.store().and_then(|store| Ok(store.entries().map(|e| e.len()))) {
+    findings.push(match data.store().map(|store| store.entries().map(|e| e.len())) {
         Ok(Ok(entries)) => finding("store", Status::Ok, format!("{entries} index entries")),
         Ok(Err(e)) => finding("store", Status::Unavailable, e.to_string()),
         Err(e) => finding("store", Status::Unavailable, e.to_string()),
@@ -57,7 +57,8 @@ pub fn examine(data: &DataDir) -> Vec<Finding> {
         let (tasks, compile) = (Role::Tasks.uid(), Role::Compile.uid());
         finding("uids", Status::Ok, format!("tasks run as {tasks}, the compiler as {compile}"))
     } else {
-        finding("uids", Status::Limited, "not root: guests run under your own uid".into())
+        let detail = "not root: guests run under your own uid, and could ask for metadata of paths";
+        finding("uids", Status::Limited, detail.into())
     });
     findings.push(finding(
         "limits",

@@ -98,7 +98,7 @@ impl Problem for KeyError {
 /// Something that signs.
 pub enum SigningKey {
     /// A private key in this process.
-    File(PrivateKey),
+    File(Box<PrivateKey>),
     /// A key an ssh-agent holds.
     Agent(PublicKey),
 }
@@ -122,7 +122,7 @@ impl SigningKey {
         }
         let key = PrivateKey::from_openssh(text)
             .map_err(|source| KeyError::Format { path: path.to_owned(), source })?;
-        Ok(Self::File(key))
+        Ok(Self::File(Box::new(key)))
     }
 
     /// Its public half.
@@ -211,7 +211,7 @@ pub(crate) fn dev_key(data: &DataDir) -> Result<PrivateKey> {
         write_pair(&path, "vyr development key")?;
     }
     match SigningKey::open(&path)? {
-        SigningKey::File(key) => Ok(key),
+        SigningKey::File(key) => Ok(*key),
         SigningKey::Agent(_) => {
             Err(KeyError::Format { path, source: ssh_key::Error::FormatEncoding }.into())
         }

@@ -279,7 +279,7 @@ fn from_file(
     }
     let key = match key {
         Some(path) => SigningKey::open(path)?,
-        None => SigningKey::File(trust.dev_key(data)?),
+        None => SigningKey::File(Box::new(trust.dev_key(data)?)),
     };
     let signature = key.sign(Namespace::Artifact, &signed_bytes(&digest))?;
     // The development key may just have been made.
