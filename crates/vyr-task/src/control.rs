@@ -3,7 +3,14 @@
 //! One `Control` a task. The guest is asked at epoch checks (in loops and calls, compiled in) and
 //! at every read and write; a guest that waits is woken by its timer or its canceller. The first
 //! reason wins and is never replaced.
+//!
+//! Processor time is measured without a system call for the many tasks that end within one tick.
+//! A slice (one poll) in which no epoch came is charged its wall time, two readings of a clock in
+//! user space. When an epoch does come, the thread's processor clock is read: what it advanced
+//! since its last reading, less what short slices on this thread were charged meanwhile, is the
+//! running task's. So a long task pays for what it used, also on a busy machine.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
@@ -29,25 +36,42 @@ pub(crate) struct Stopped;
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) limits: Limits,
+    pub(crate) began: Instant,
     pub(crate) deadline: Instant,
-    /// Processor time of finished polls, in nanoseconds.
-    cpu_spent_ns: AtomicU64,
-    /// This thread's processor clock when the present poll began.
-    cpu_poll_start_ns: AtomicU64,
+    /// Processor time of finished slices, in nanoseconds.
+    cpu_ns: AtomicU64,
+    /// Set in a slice whose time was read from the processor clock.
+    read_in_slice: AtomicBool,
     stopped: OnceLock<Stop>,
     cancel: CancelHandle,
 }
 
+/// The processor clock of this thread: its last reading, and what was charged in wall time since.
+#[derive(Clone, Copy)]
+struct ThreadClock {
+    read_ns: u64,
+    charged_ns: u64,
+}
+
+thread_local! {
+    static CLOCK: Cell<ThreadClock> = Cell::new(ThreadClock {
+        read_ns: thread_cpu_ns(),
+        charged_ns: 0,
+    });
+}
+
 impl Control {
     pub(crate) fn new(limits: Limits, cancel: CancelHandle) -> Self {
-        let deadline = Instant::now()
+        let began = Instant::now();
+        let deadline = began
             .checked_add(Duration::from_millis(limits.deadline_ms))
-            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u64::from(u32::MAX)));
+            .unwrap_or_else(|| began + Duration::from_secs(u64::from(u32::MAX)));
         Self {
             limits,
+            began,
             deadline,
-            cpu_spent_ns: AtomicU64::new(0),
-            cpu_poll_start_ns: AtomicU64::new(0),
+            cpu_ns: AtomicU64::new(0),
+            read_in_slice: AtomicBool::new(false),
             stopped: OnceLock::new(),
             cancel,
         }
@@ -63,7 +87,7 @@ impl Control {
         self.stopped.get().copied()
     }
 
-    /// Asked at every safe point of the guest: may it go on?
+    /// Asked at every read and write, and before the guest waits: may it go on?
     pub(crate) fn check(&self) -> Result<(), Stopped> {
         if self.stopped.get().is_some() {
             return Err(Stopped);
@@ -74,33 +98,43 @@ impl Control {
         if Instant::now() >= self.deadline {
             return Err(self.stop(Stop::Limit(Reason::Deadline)));
         }
-        if self.cpu_ns(thread_cpu_ns()) / 1_000_000 >= self.limits.cpu_ms {
+        Ok(())
+    }
+
+    /// Asked at an epoch, on the thread that runs the guest: the same, and its processor time.
+    pub(crate) fn check_at_epoch(&self) -> Result<(), Stopped> {
+        self.read_clock();
+        self.check()?;
+        if self.cpu_ns.load(Ordering::Relaxed) / 1_000_000 >= self.limits.cpu_ms {
             return Err(self.stop(Stop::Limit(Reason::Cpu)));
         }
         Ok(())
     }
 
-    /// Called on the worker thread before the guest's future is polled.
-    pub(crate) fn poll_begins(&self) {
-        self.cpu_poll_start_ns.store(thread_cpu_ns(), Ordering::Relaxed);
-    }
-
-    /// Called on the same thread after the poll.
-    pub(crate) fn poll_ends(&self) {
+    /// Charges the task what the thread's clock advanced since it was last read.
+    fn read_clock(&self) {
         let now = thread_cpu_ns();
-        self.cpu_spent_ns.store(self.cpu_ns(now), Ordering::Relaxed);
-        self.cpu_poll_start_ns.store(now, Ordering::Relaxed);
+        let last = CLOCK.replace(ThreadClock { read_ns: now, charged_ns: 0 });
+        let used = now.saturating_sub(last.read_ns).saturating_sub(last.charged_ns);
+        self.cpu_ns.fetch_add(used, Ordering::Relaxed);
+        self.read_in_slice.store(true, Ordering::Relaxed);
     }
 
-    /// Processor time when the polling thread's clock says `now`.
-    fn cpu_ns(&self, now: u64) -> u64 {
-        let running = now.saturating_sub(self.cpu_poll_start_ns.load(Ordering::Relaxed));
-        self.cpu_spent_ns.load(Ordering::Relaxed).saturating_add(running)
+    /// Called after the guest's future was polled since `start`, on the same thread.
+    pub(crate) fn slice_ends(&self, start: Instant) {
+        if self.read_in_slice.swap(false, Ordering::Relaxed) {
+            // What came after the reading is less than a tick and charged at the next one.
+            return;
+        }
+        let wall_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.cpu_ns.fetch_add(wall_ns, Ordering::Relaxed);
+        let clock = CLOCK.get();
+        CLOCK.set(ThreadClock { charged_ns: clock.charged_ns.saturating_add(wall_ns), ..clock });
     }
 
-    /// Processor time of all finished polls, in microseconds.
+    /// Processor time so far, in microseconds.
     pub(crate) fn cpu_us(&self) -> u64 {
-        self.cpu_spent_ns.load(Ordering::Relaxed) / 1_000
+        self.cpu_ns.load(Ordering::Relaxed) / 1_000
     }
 
     pub(crate) fn cancel(&self) -> &CancelHandle {
@@ -175,15 +209,36 @@ mod tests {
         assert!(late.check().is_err());
         assert_eq!(late.stopped(), Some(Stop::Limit(Reason::Deadline)));
         let spent = control(Limits { cpu_ms: 0, ..Limits::default() });
-        spent.poll_begins();
-        assert!(spent.check().is_err());
+        assert!(spent.check().is_ok());
+        assert!(spent.check_at_epoch().is_err());
         assert_eq!(spent.stopped(), Some(Stop::Limit(Reason::Cpu)));
     }
 
     #[test]
     fn an_absurd_deadline_is_far_away_and_no_panic() {
         let control = control(Limits { deadline_ms: u64::MAX, ..Limits::default() });
-        control.poll_begins();
-        assert!(control.check().is_ok());
+        assert!(control.check_at_epoch().is_ok());
+    }
+
+    /// Uses processor time until the thread's clock says so.
+    fn burn(ms: u64) {
+        let end = thread_cpu_ns() + ms * 1_000_000;
+        while thread_cpu_ns() < end {}
+    }
+
+    #[test]
+    fn short_slices_are_not_charged_to_the_long_one_beside_them() {
+        let (long, short) = (control(Limits::default()), control(Limits::default()));
+        long.read_clock();
+        long.slice_ends(Instant::now());
+        let before = long.cpu_us();
+        let start = Instant::now();
+        burn(20);
+        short.slice_ends(start);
+        assert!(short.cpu_us() >= 20_000);
+        burn(5);
+        long.read_clock();
+        let used = long.cpu_us() - before;
+        assert!(used < 20_000, "{used} us: the short task's time was charged twice");
     }
 }

@@ -85,13 +85,16 @@ struct Inner {
     pool: RwLock<Arc<Pool>>,
     /// The pool that was left when swap came on; its last tasks still need epochs.
     left: OnceLock<Arc<Pool>>,
+    /// That of `pool`, to be looked at without its lock.
+    generation: AtomicU64,
     ticker: OnceLock<Ticker>,
 }
 
 /// One Wasmtime engine with its pool. There is a second one only if swap is turned on while we
 /// run: new tasks then go to a pool with the default reset, and the first drains.
 pub(crate) struct Pool {
-    id: u64,
+    /// 0, or 1 for the second.
+    generation: u64,
     pub(crate) wasmtime: wasmtime::Engine,
     reset: PagemapScan,
     modules: OnceLock<Linker<TaskState>>,
@@ -105,7 +108,7 @@ pub struct Program {
 }
 
 pub(crate) struct Loaded {
-    pool: u64,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) entry: Entry,
 }
 
@@ -118,12 +121,13 @@ impl Engine {
     /// Reserves the address space of all slots. No guest byte has been seen yet; a process that
     /// confines itself does so after this.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let pool = Pool::new(config.slots, reset_now(&config.swap))?;
+        let pool = Pool::new(0, config.slots, reset_now(&config.swap))?;
         Ok(Self(Arc::new(Inner {
             slots: config.slots,
             swap: config.swap,
             pool: RwLock::new(Arc::new(pool)),
             left: OnceLock::new(),
+            generation: AtomicU64::new(0),
             ticker: OnceLock::new(),
         })))
     }
@@ -140,7 +144,7 @@ impl Engine {
 
     /// Maps `code` and links it.
     pub fn load(&self, code: SealedCode) -> Result<Program, LoadError> {
-        let loaded = Loaded::new(&self.pool(), &code)?;
+        let loaded = Loaded::new(self.pool(), &code)?;
         Ok(Program { code, loaded: RwLock::new(Arc::new(loaded)) })
     }
 
@@ -191,8 +195,9 @@ impl Inner {
         }
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
         if fast(&pool)
-            && let Ok(careful) = Pool::new(self.slots, PagemapScan::SwapPresent)
+            && let Ok(careful) = Pool::new(1, self.slots, PagemapScan::SwapPresent)
         {
+            self.generation.store(1, Ordering::Release);
             let _ = self.left.set(std::mem::replace(&mut *pool, Arc::new(careful)));
         }
     }
@@ -210,8 +215,7 @@ fn reset_now(swap: &SwapWatch) -> PagemapScan {
 }
 
 impl Pool {
-    fn new(slots: u32, reset: PagemapScan) -> Result<Self, EngineError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+    fn new(generation: u64, slots: u32, reset: PagemapScan) -> Result<Self, EngineError> {
         let mut config = engine_settings();
         let fast = reset == PagemapScan::Used;
         config
@@ -220,8 +224,8 @@ impl Pool {
             .enable_compiler(false);
         let wasmtime =
             wasmtime::Engine::new(&config).map_err(|e| EngineError::Wasmtime(format!("{e:#}")))?;
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, wasmtime, reset, modules: OnceLock::new(), components: OnceLock::new() })
+        let (modules, components) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { generation, wasmtime, reset, modules, components })
     }
 
     fn modules(&self) -> Result<&Linker<TaskState>, LoadError> {
@@ -248,7 +252,7 @@ impl Pool {
 }
 
 impl Loaded {
-    fn new(pool: &Pool, code: &SealedCode) -> Result<Self, LoadError> {
+    fn new(pool: Arc<Pool>, code: &SealedCode) -> Result<Self, LoadError> {
         let invalid = |e: wasmtime::Error| LoadError::Invalid(format!("{e:#}"));
         let unfit = |e: wasmtime::Error| LoadError::Code(format!("{e:#}"));
         let entry = match code.kind() {
@@ -266,18 +270,19 @@ impl Loaded {
                 Entry::Component(CommandPre::new(pre).map_err(invalid)?)
             }
         };
-        Ok(Self { pool: pool.id, entry })
+        Ok(Self { pool, entry })
     }
 }
 
 impl Program {
-    /// The program as loaded in `pool`; loaded anew when the engine has changed pools.
-    pub(crate) fn on(&self, pool: &Pool) -> Result<Arc<Loaded>, LoadError> {
-        let present = Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner));
-        if present.pool == pool.id {
-            return Ok(present);
+    /// The program as loaded in the engine's present pool; loaded anew when that has changed.
+    pub(crate) fn on(&self, engine: &Engine) -> Result<Arc<Loaded>, LoadError> {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        if loaded.pool.generation == engine.0.generation.load(Ordering::Acquire) {
+            return Ok(Arc::clone(&loaded));
         }
-        let fresh = Arc::new(Loaded::new(pool, &self.code)?);
+        drop(loaded);
+        let fresh = Arc::new(Loaded::new(engine.pool(), &self.code)?);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
     }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::control::{CancelHandle, Control, Stop, Stopped};
-use crate::engine::{Engine, Entry, Loaded, Pool, Program};
+use crate::engine::{Engine, Entry, Loaded, Program};
 use crate::limits::{Limits, Meter};
 use crate::outcome::{Outcome, Reason, State, Usage};
 use crate::stdio::{GuestInput, GuestOutput, OutputRules, Sink};
@@ -107,16 +107,14 @@ impl Engine {
             Ok(running) => running,
             Err(e) => return Outcome::not_run(Reason::Internal, e.to_string()),
         };
-        let pool = self.pool();
-        match job.program.on(&pool) {
-            Ok(loaded) => run_on(&pool, &loaded, job).await,
+        match job.program.on(self) {
+            Ok(loaded) => run_on(&loaded, job).await,
             Err(e) => Outcome::not_run(Reason::Invalid, e.to_string()),
         }
     }
 }
 
-async fn run_on(pool: &Pool, loaded: &Loaded, job: Job) -> Outcome {
-    let began = Instant::now();
+async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
     let control = Arc::new(Control::new(job.limits, job.cancel.clone()));
     let streams = match Streams::new(&control, job.input, job.output, job.log, job.hash_output) {
         Ok(streams) => streams,
@@ -132,12 +130,12 @@ async fn run_on(pool: &Pool, loaded: &Loaded, job: Job) -> Outcome {
         deterministic(&mut wasi);
     }
     let state = TaskState { wasi: wasi.build_p1(), meter: Meter::new(job.limits.memory_bytes) };
-    let mut store = Store::new(&pool.wasmtime, state);
+    let mut store = Store::new(&loaded.pool.wasmtime, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
     let at_epoch = Arc::clone(&control);
     store.epoch_deadline_callback(move |_| {
-        at_epoch.check().map_err(wasmtime::Error::new)?;
+        at_epoch.check_at_epoch().map_err(wasmtime::Error::new)?;
         // Yielding lets others on this thread run and lets a canceller's drop take effect.
         Ok(UpdateDeadline::Yield(1))
     });
@@ -152,7 +150,7 @@ async fn run_on(pool: &Pool, loaded: &Loaded, job: Job) -> Outcome {
             };
             (result, drained)
         };
-        Guarded { guest: Box::pin(guest), control: &control, timer: None }.await
+        Guarded { guest: pin!(guest), control: &control, timer: None }.await
     };
     let ended = ended.map(|(result, drained)| {
         result.and_then(|()| drained.map_err(|e| wasmtime::format_err!("cannot write output: {e}")))
@@ -164,7 +162,7 @@ async fn run_on(pool: &Pool, loaded: &Loaded, job: Job) -> Outcome {
         verdict,
         Usage {
             cpu_us: control.cpu_us(),
-            run_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            run_us: u64::try_from(control.began.elapsed().as_micros()).unwrap_or(u64::MAX),
             memory_peak_bytes,
             ..Usage::default()
         },
@@ -289,7 +287,7 @@ impl Streams {
 
 /// A guest's future under its control: metered while it runs, ended while it waits.
 struct Guarded<'a, F> {
-    guest: Pin<Box<F>>,
+    guest: Pin<&'a mut F>,
     control: &'a Control,
     /// Made only when the guest first waits; most never do.
     timer: Option<Pin<Box<Sleep>>>,
@@ -300,9 +298,9 @@ impl<F: Future> Future for Guarded<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.control.poll_begins();
+        let start = Instant::now();
         let polled = this.guest.as_mut().poll(cx);
-        this.control.poll_ends();
+        this.control.slice_ends(start);
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }

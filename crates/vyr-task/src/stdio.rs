@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -65,9 +66,12 @@ enum Source {
 
 /// Standard input; clones share one position.
 #[derive(Debug, Clone)]
-pub(crate) struct GuestInput {
-    source: Arc<Source>,
-    read: Arc<Mutex<u64>>,
+pub(crate) struct GuestInput(Arc<Incoming>);
+
+#[derive(Debug)]
+struct Incoming {
+    source: Source,
+    read: AtomicU64,
     control: Arc<Control>,
 }
 
@@ -86,20 +90,21 @@ impl GuestInput {
     }
 
     fn new(source: Source, control: &Arc<Control>) -> Self {
-        Self { source: Arc::new(source), read: Arc::default(), control: Arc::clone(control) }
+        let (read, control) = (AtomicU64::new(0), Arc::clone(control));
+        Self(Arc::new(Incoming { source, read, control }))
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {
-        *lock(&self.read)
+        self.0.read.load(Ordering::Relaxed)
     }
 
     /// What is there now: `Ok(empty)` when nothing is, `Closed` at the end.
     fn read_now(&self, size: usize) -> StreamResult<Bytes> {
-        self.control.check().map_err(trap)?;
+        self.0.control.check().map_err(trap)?;
         if size == 0 {
             return Ok(Bytes::new());
         }
-        let piece = match &*self.source {
+        let piece = match &self.0.source {
             Source::Memory(rest) => {
                 let mut rest = lock(rest);
                 let length = rest.len().min(size);
@@ -126,12 +131,12 @@ impl GuestInput {
         if piece.is_empty() {
             return Err(StreamError::Closed);
         }
-        *lock(&self.read) += piece.len() as u64;
+        self.0.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Ok(piece)
     }
 
     async fn wait(&self) {
-        if let Source::Pipe(pipe) = &*self.source {
+        if let Source::Pipe(pipe) = &self.0.source {
             // A failure shows at the read that follows.
             let _ = pipe.readable().await;
         }
