@@ -15,6 +15,7 @@ use crate::rust_text::{code_only, has_word};
 /// The files in which `unsafe` may stand: the loading of machine code that this node compiled,
 /// and guests that are there to misbehave. A guest's own unsafe code ends at its sandbox.
 const UNSAFE_FILES: &[&str] = &[
+    "bench/src/bin/bare.rs",
     "crates/vyr-task/src/code.rs",
     "workloads/nop/src/main.rs",
     "workloads/probe/src/memory.rs",

@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Artifact(ArtifactCommand),
     /// Say what this machine offers, what it does not, and why
     Doctor,
+    /// Measure this build beside its references
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -233,4 +236,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .ok_or_else(|| format!("{text:?} is not KEY=VALUE"))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// The task engine beside bare Wasmtime
+    ///
+    /// Interleaves both in one process and as whole processes, writes a report with raw samples,
+    /// tables and a plot. Exit code 1: a target was missed, or this build is slower than BASE.
+    Task(Box<vyr_bench::task::Options>),
 }

@@ -24,10 +24,10 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version are answers; everything else is a usage error.
-            let code = if e.use_stderr() { 2 } else { 0 };
-            let _ = e.print();
-            return ExitCode::from(code);
+            // Not parsed, so looked for: whatever stands behind `--` is the guest's.
+            let json =
+                arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+            return output::not_parsed(&e, json);
         }
     };
     let json = cli.json;

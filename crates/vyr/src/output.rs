@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use serde::Serialize;
+use vyr_base::Category;
 use vyr_node::Report;
 
 /// The version of every JSON object we print; fields are only ever added to it.
@@ -30,7 +32,7 @@ struct ErrorBody {
 
 #[derive(Serialize)]
 struct ErrorFields {
-    category: vyr_base::Category,
+    category: Category,
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
@@ -62,22 +64,56 @@ pub(crate) fn error(report: &Report, as_json: bool) -> ExitCode {
             },
         });
     } else {
-        eprintln!("error: {report}");
-        for cause in causes {
-            for line in cause.lines() {
-                eprintln!("  why: {line}");
-            }
+        say(format!("error: {report}"));
+        for line in causes.iter().flat_map(|cause| cause.lines()) {
+            say(format!("  why: {line}"));
         }
         if let Some(hint) = report.hint() {
-            eprintln!("  hint: {hint}");
+            say(format!("  hint: {hint}"));
         }
     }
     ExitCode::from(category.exit_code())
 }
 
-/// Narration: a line on stderr.
+/// Says why a command line was not parsed, or prints the help or the version that was asked for;
+/// returns the exit code.
+pub(crate) fn not_parsed(error: &clap::Error, as_json: bool) -> ExitCode {
+    // Help and version are answers; everything else is a usage error.
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let category = Category::Usage;
+    if as_json {
+        let text = error.render().to_string();
+        // Behind the first empty line stand usage and a hint at the help.
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
+        let message = match error.kind() {
+            ErrorKind::MissingSubcommand => "a command is missing".to_owned(),
+            _ => words.join(" "),
+        };
+        let hint = Some("vyr --help".to_owned());
+        let retryable = category.retryable();
+        let error = ErrorFields { category, message, causes: Vec::new(), hint, retryable };
+        let _ = json(ErrorBody { error });
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(category.exit_code())
+}
+
+/// Narration: a line on stderr. (`eprintln!` would panic when nobody listens.)
+///
+/// It may quote a stranger's names, so control characters are made visible: they must not move the
+/// cursor, nor begin a line that looks like one of ours.
 pub(crate) fn say(line: impl AsRef<str>) {
-    eprintln!("{}", line.as_ref());
+    let visible: String = line
+        .as_ref()
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    let _ = writeln!(io::stderr(), "{visible}");
 }
 
 /// Data: a line on stdout. Nobody listening is not our failure.

@@ -207,7 +207,7 @@ fn ls(data: &DataDir, json: bool) -> Result<()> {
         refusals.extend(line.refused);
     }
     for line in table.lines() {
-        output::print(line.trim_end());
+        output::print(line.trim());
     }
     for refusal in refusals {
         output::say(refusal);
@@ -278,14 +278,18 @@ struct ExportedBody {
     bytes: u64,
 }
 
-/// A file appears whole or not at all: it is written beside its place and renamed.
+/// A file appears whole or not at all: it is written beside its place and renamed. What is no file
+/// (a pipe, a device) is written to and stays what it is.
 fn export(data: &DataDir, digests: &[Digest], to: &PathBuf, json: bool) -> Result<()> {
+    let create = |path: &Path| File::create(path).map_err(FileError::on("write", path));
     let exported = if to == Path::new("-") {
         artifact::export(data, digests, io::stdout().lock())?
+    } else if std::fs::metadata(to).is_ok_and(|meta| !meta.is_file()) {
+        artifact::export(data, digests, io::BufWriter::new(create(to)?))?
     } else {
         let beside = to.with_extension(format!("partial-{}", std::process::id()));
         let write = || -> Result<vyr_store::Exported> {
-            let file = File::create(&beside).map_err(FileError::on("write", &beside))?;
+            let file = create(&beside)?;
             let exported = artifact::export(data, digests, io::BufWriter::new(&file))?;
             file.sync_all()
                 .and_then(|()| std::fs::rename(&beside, to))

@@ -1,15 +1,18 @@
 //! The commands, one file each.
 
 mod artifact;
+mod bench;
 mod doctor;
 mod generate;
 mod key;
 mod run;
 
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use vyr_node::{DataDir, Result};
+use vyr_node::{DataDir, FileError, Result};
 
 use crate::cli::{Cli, Command};
 
@@ -22,8 +25,13 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
         Command::Doctor => doctor::run(&open()?, json),
+        Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vyr", &mut std::io::stdout());
+            // Made in memory first: the generator panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vyr", &mut script);
+            let written = io::stdout().write_all(&script);
+            written.map_err(FileError::on("write", Path::new("stdout")))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Generate { directory } => generate::run(&directory),

@@ -113,11 +113,12 @@ fn program(args: &RunArgs) -> Result<Program> {
         return Ok(Program::Artifact(digest));
     }
     let path = PathBuf::from(text);
-    if path.is_file() {
+    // A pipe is as good as a file; that a directory is neither is said by whoever reads it.
+    if path.exists() {
         return Ok(Program::File { path, args: args.args.clone(), key: args.key.clone() });
     }
     // `nginx`, `nginx:1.27`, `host/name@sha256:..`: no file, and nothing a Wasm file is called.
-    if !path.exists() && !text.ends_with(".wasm") {
+    if !text.ends_with(".wasm") {
         return Err(UsageError::Container(text.to_owned()).into());
     }
     Err(UsageError::NoProgram(text.to_owned()).into())

@@ -1,0 +1,152 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_vyr_global_optspecs
+    string join \n data-dir= json h/help V/version
+end
+
+function __fish_vyr_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_vyr_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_vyr_using_subcommand
+    set -l cmd (__fish_vyr_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c vyr -n "__fish_vyr_needs_command" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_needs_command" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_needs_command" -s V -l version -d 'Print version'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "run" -d 'Run one task and print its output'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "key" -d 'Make, list and trust signing keys'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "artifact" -d 'Build, sign, store and move artifacts'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "bench" -d 'Measure this build beside its references'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "__generate" -d 'Write the generated documentation and completions (for `cargo xtask generate`)'
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l input -d 'The guest\'s standard input: a file, or - for this command\'s own' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l output -d 'Write the output to a file instead of stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l key -d 'Sign with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l memory -d 'Linear memory, such as 64Mi [default: 64Mi]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l deadline -d 'Wall time, such as 10s [default: 60s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l cpu -d 'Processor time, such as 5s [default: 60s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l output-max -d 'Bytes of output, such as 1Gi [default: 1Gi]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l no-store -d 'Do not keep the output in the store'
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l deterministic -d 'Fixed clock and random seed: the same input gives the same output'
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l exit-code -d 'Exit with the guest\'s own exit code'
+complete -c vyr -n "__fish_vyr_using_subcommand run" -s q -l quiet -d 'No summary on stderr'
+complete -c vyr -n "__fish_vyr_using_subcommand run" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -f -a "new" -d 'Make an Ed25519 key pair in the data directory'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -f -a "ls" -d 'Print the trusted signers, as lines of an allowed_signers file'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -f -a "trust" -d 'Trust a key: add it to the list of signers'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from new" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from new" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from new" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from trust" -l principal -d 'Whose it is: a name or an address without spaces' -r
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from trust" -l namespace -d 'What it may sign; may be repeated' -r -f -a "vyr-artifact\t''
+vyr-plan\t''
+vyr-checkpoint\t''
+vyr-bundle\t''"
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from trust" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from trust" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand key; and __fish_seen_subcommand_from trust" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "build" -d 'Build a draft from a Wasm file; prints its digest'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "sign" -d 'Sign a draft or a stored artifact'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "put" -d 'Admit a signed draft to the store'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "ls" -d 'List artifacts and who vouches for them'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "show" -d 'Show an artifact\'s manifest, or its signature'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "export" -d 'Write artifacts and their signatures as an OCI layout archive'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "import" -d 'Take in the artifacts of an archive, if every one is trusted'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and not __fish_seen_subcommand_from build sign put ls show export import gc" -f -a "gc" -d 'Remove what nothing refers to'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -l name -d 'The artifact\'s name' -r
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -l arg -d 'An argument of the guest; may be repeated' -r
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -l env -d 'A variable of the guest\'s environment; may be repeated' -r
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -l state -d 'A state the guest needs; may be repeated' -r
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from sign" -l key -d 'A private key, or a public key whose private half an ssh-agent holds' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from sign" -l detached -d 'A signature made elsewhere with ssh-keygen -Y sign -n vyr-artifact' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from sign" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from sign" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from put" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from put" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from put" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from show" -l signature -d 'Print its SSH signature instead'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from show" -l signed-bytes -d 'Print the exact bytes a signature covers instead'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from export" -s o -l output -d 'The tar file to write, or - for stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from export" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from import" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from import" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l older-than -d 'Keep what is younger, such as outputs just made' -r
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l dry-run -d 'Only say what would go'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
+start\t'Cold compiles and warm starts'
+memory\t'Memory of live tasks'
+process\t'`hello` as whole processes'
+large\t'The transform of a large file'"
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l arm-ms -d 'Milliseconds of each arm in a round' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l events -d 'JSON events, one a line, for the transform [default: made-up ones]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l large-bytes -d 'Input of the large transform [default: 1Gi]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l against -d 'Compare this build with another one: the path of its `vyr`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l vyr -d 'The `vyr` that is measured as a process [default: this one]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l bare -d 'The bare embedder [default: `bare` beside this binary]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l native -d 'The native build of the transform [default: workloads/target/release/transform]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l guests -d 'A directory of guests to use instead of those built in' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l one-round -d 'Measure one thing in this process' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l cache -d 'The code cache of `--one-round first-*`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l input -d 'The input of `--one-round large-*`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l quick -d 'A quick look: 3 short rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand __generate" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand __generate" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand __generate" -s h -l help -d 'Print help (see more with \'--help\')'

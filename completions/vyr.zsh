@@ -1,0 +1,411 @@
+#compdef vyr
+
+autoload -U is-at-least
+
+_vyr() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_vyr_commands" \
+"*::: :->vyr" \
+&& ret=0
+    case $state in
+    (vyr)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-command-$line[1]:"
+        case $line[1] in
+            (run)
+_arguments "${_arguments_options[@]}" : \
+'--input=[The guest'\''s standard input\: a file, or - for this command'\''s own]:F|-:_files' \
+'--output=[Write the output to a file instead of stdout]:FILE:_files' \
+'--key=[Sign with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'--memory=[Linear memory, such as 64Mi \[default\: 64Mi\]]:SIZE:_default' \
+'--deadline=[Wall time, such as 10s \[default\: 60s\]]:TIME:_default' \
+'--cpu=[Processor time, such as 5s \[default\: 60s\]]:TIME:_default' \
+'--output-max=[Bytes of output, such as 1Gi \[default\: 1Gi\]]:SIZE:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--no-store[Do not keep the output in the store]' \
+'--deterministic[Fixed clock and random seed\: the same input gives the same output]' \
+'--exit-code[Exit with the guest'\''s own exit code]' \
+'-q[No summary on stderr]' \
+'--quiet[No summary on stderr]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':program -- A Wasm file, or sha256\:.. of an artifact:_default' \
+'*::args -- The guest'\''s arguments; they become part of the artifact that is signed:_default' \
+&& ret=0
+;;
+(key)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__key_commands" \
+"*::: :->key" \
+&& ret=0
+
+    case $state in
+    (key)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-key-command-$line[1]:"
+        case $line[1] in
+            (new)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':name -- Its file name:_default' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(trust)
+_arguments "${_arguments_options[@]}" : \
+'--principal=[Whose it is\: a name or an address without spaces]:NAME:_default' \
+'*--namespace=[What it may sign; may be repeated]:NS:(vyr-artifact vyr-plan vyr-checkpoint vyr-bundle)' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':key -- A public key file (or the name of a key of this data directory):_files' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(artifact)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__artifact_commands" \
+"*::: :->artifact" \
+&& ret=0
+
+    case $state in
+    (artifact)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-artifact-command-$line[1]:"
+        case $line[1] in
+            (build)
+_arguments "${_arguments_options[@]}" : \
+'--name=[The artifact'\''s name]:NAME:_default' \
+'*--arg=[An argument of the guest; may be repeated]:ARG:_default' \
+'*--env=[A variable of the guest'\''s environment; may be repeated]:KEY=VALUE:_default' \
+'*--state=[A state the guest needs; may be repeated]:NAME:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- The Wasm file:_files' \
+&& ret=0
+;;
+(sign)
+_arguments "${_arguments_options[@]}" : \
+'--key=[A private key, or a public key whose private half an ssh-agent holds]:FILE:_files' \
+'(--key)--detached=[A signature made elsewhere with ssh-keygen -Y sign -n vyr-artifact]:FILE.sig:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The artifact:_default' \
+&& ret=0
+;;
+(put)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The draft:_default' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(show)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--signature[Print its SSH signature instead]' \
+'--signed-bytes[Print the exact bytes a signature covers instead]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The artifact:_default' \
+&& ret=0
+;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+'-o+[The tar file to write, or - for stdout]:FILE|-:_files' \
+'--output=[The tar file to write, or - for stdout]:FILE|-:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::digests -- The artifacts:_default' \
+&& ret=0
+;;
+(import)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':archive -- The tar file to read, or - for stdin:_files' \
+&& ret=0
+;;
+(gc)
+_arguments "${_arguments_options[@]}" : \
+'--older-than=[Keep what is younger, such as outputs just made]:TIME:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--dry-run[Only say what would go]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(doctor)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(bench)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__bench_commands" \
+"*::: :->bench" \
+&& ret=0
+
+    case $state in
+    (bench)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-bench-command-$line[1]:"
+        case $line[1] in
+            (task)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((rates\:"Tasks a second, and how long one takes"
+start\:"Cold compiles and warm starts"
+memory\:"Memory of live tasks"
+process\:"\`hello\` as whole processes"
+large\:"The transform of a large file"))' \
+'--arm-ms=[Milliseconds of each arm in a round]:MS:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--events=[JSON events, one a line, for the transform \[default\: made-up ones\]]:FILE:_files' \
+'--large-bytes=[Input of the large transform \[default\: 1Gi\]]:SIZE:_default' \
+'--against=[Compare this build with another one\: the path of its \`vyr\`]:BASE:_files' \
+'--vyr=[The \`vyr\` that is measured as a process \[default\: this one\]]:FILE:_files' \
+'--bare=[The bare embedder \[default\: \`bare\` beside this binary\]]:FILE:_files' \
+'--native=[The native build of the transform \[default\: workloads/target/release/transform\]]:FILE:_files' \
+'--guests=[A directory of guests to use instead of those built in]:DIR:_files' \
+'--one-round=[Measure one thing in this process]:CASE:_default' \
+'--cache=[The code cache of \`--one-round first-*\`]:DIR:_files' \
+'--input=[The input of \`--one-round large-*\`]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 short rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':shell -- The shell:(bash elvish fish powershell zsh)' \
+&& ret=0
+;;
+(__generate)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':directory -- An empty directory:_files' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_vyr_commands] )) ||
+_vyr_commands() {
+    local commands; commands=(
+'run:Run one task and print its output' \
+'key:Make, list and trust signing keys' \
+'artifact:Build, sign, store and move artifacts' \
+'doctor:Say what this machine offers, what it does not, and why' \
+'bench:Measure this build beside its references' \
+'completions:Print a completion script for a shell' \
+'__generate:Write the generated documentation and completions (for \`cargo xtask generate\`)' \
+    )
+    _describe -t commands 'vyr commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd____generate_commands] )) ||
+_vyr__subcmd____generate_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr __generate commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact_commands] )) ||
+_vyr__subcmd__artifact_commands() {
+    local commands; commands=(
+'build:Build a draft from a Wasm file; prints its digest' \
+'sign:Sign a draft or a stored artifact' \
+'put:Admit a signed draft to the store' \
+'ls:List artifacts and who vouches for them' \
+'show:Show an artifact'\''s manifest, or its signature' \
+'export:Write artifacts and their signatures as an OCI layout archive' \
+'import:Take in the artifacts of an archive, if every one is trusted' \
+'gc:Remove what nothing refers to' \
+    )
+    _describe -t commands 'vyr artifact commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__build_commands] )) ||
+_vyr__subcmd__artifact__subcmd__build_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact build commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__export_commands] )) ||
+_vyr__subcmd__artifact__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact export commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__gc_commands] )) ||
+_vyr__subcmd__artifact__subcmd__gc_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact gc commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__import_commands] )) ||
+_vyr__subcmd__artifact__subcmd__import_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact import commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__ls_commands] )) ||
+_vyr__subcmd__artifact__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__put_commands] )) ||
+_vyr__subcmd__artifact__subcmd__put_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact put commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__show_commands] )) ||
+_vyr__subcmd__artifact__subcmd__show_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact show commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__artifact__subcmd__sign_commands] )) ||
+_vyr__subcmd__artifact__subcmd__sign_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr artifact sign commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench_commands] )) ||
+_vyr__subcmd__bench_commands() {
+    local commands; commands=(
+'task:The task engine beside bare Wasmtime' \
+    )
+    _describe -t commands 'vyr bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__task_commands] )) ||
+_vyr__subcmd__bench__subcmd__task_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench task commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__completions_commands] )) ||
+_vyr__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr completions commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__doctor_commands] )) ||
+_vyr__subcmd__doctor_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr doctor commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__key_commands] )) ||
+_vyr__subcmd__key_commands() {
+    local commands; commands=(
+'new:Make an Ed25519 key pair in the data directory' \
+'ls:Print the trusted signers, as lines of an allowed_signers file' \
+'trust:Trust a key\: add it to the list of signers' \
+    )
+    _describe -t commands 'vyr key commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__key__subcmd__ls_commands] )) ||
+_vyr__subcmd__key__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr key ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__key__subcmd__new_commands] )) ||
+_vyr__subcmd__key__subcmd__new_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr key new commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__key__subcmd__trust_commands] )) ||
+_vyr__subcmd__key__subcmd__trust_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr key trust commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__run_commands] )) ||
+_vyr__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr run commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_vyr" ]; then
+    _vyr "$@"
+else
+    compdef _vyr vyr
+fi

@@ -1,0 +1,27 @@
+//! The `vyr` command from outside: only what its user can type, read and see on disk.
+//!
+//! Each test has a data directory of its own. A test of a refusal also shows that the same thing
+//! without its defect is accepted, or that its judge sees a planted defect. A test that misses a
+//! facility says `not run: reason` (`common::not_run`) and never passes silently.
+//!
+//! Not here: the parts by themselves (their crates' tests) and any figure of speed (`bench`).
+
+mod archive;
+mod cache;
+mod common;
+mod confinement;
+mod crash;
+mod forged;
+mod guests;
+mod hostile;
+mod interface;
+mod judge;
+mod many;
+mod openssh;
+mod random;
+mod run;
+mod secrets;
+mod streams;
+mod system_directory;
+mod transcripts;
+mod trust;
