@@ -133,7 +133,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l events -d 'JSON events, one a line, for the transform [default: made-up ones]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l large-bytes -d 'Input of the large transform [default: 1Gi]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l against -d 'Compare this build with another one: the path of its `vyr`' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l vyr -d 'The `vyr` that is measured as a process [default: this one]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l vyr -d 'The `vyr` whose `vyr run` is measured [default: this one]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l bare -d 'The bare embedder [default: `bare` beside this binary]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l native -d 'The native build of the transform [default: workloads/target/release/transform]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l guests -d 'A directory of guests to use instead of those built in' -r -F

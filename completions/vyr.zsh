@@ -239,7 +239,7 @@ large\:"The transform of a large file"))' \
 '--events=[JSON events, one a line, for the transform \[default\: made-up ones\]]:FILE:_files' \
 '--large-bytes=[Input of the large transform \[default\: 1Gi\]]:SIZE:_default' \
 '--against=[Compare this build with another one\: the path of its \`vyr\`]:BASE:_files' \
-'--vyr=[The \`vyr\` that is measured as a process \[default\: this one\]]:FILE:_files' \
+'--vyr=[The \`vyr\` whose \`vyr run\` is measured \[default\: this one\]]:FILE:_files' \
 '--bare=[The bare embedder \[default\: \`bare\` beside this binary\]]:FILE:_files' \
 '--native=[The native build of the transform \[default\: workloads/target/release/transform\]]:FILE:_files' \
 '--guests=[A directory of guests to use instead of those built in]:DIR:_files' \

@@ -37,7 +37,7 @@ fi
 # No sanitizer: our code has no unsafe blocks here, and without one libFuzzer is twice as fast.
 # Debug assertions and overflow checks stay on.
 options=(--fuzz-dir fuzz/libfuzzer --target-dir fuzz/target/libfuzzer --sanitizer none)
-cp Cargo.lock fuzz/libfuzzer/Cargo.lock
+[[ fuzz/libfuzzer/Cargo.lock -nt Cargo.lock ]] || cp Cargo.lock fuzz/libfuzzer/Cargo.lock
 cargo +nightly fuzz build "${options[@]}" vyr
 
 scratch=$(mktemp -d --tmpdir="$([[ -w /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")

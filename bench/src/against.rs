@@ -82,7 +82,7 @@ pub(crate) fn compare(
     base: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Comparison> {
-    let head = bench.vyr()?;
+    let head = bench.this()?;
     let (mut compared, mut samples) = (Vec::new(), Vec::new());
     for guest in &bench.guests {
         let case = guest.case();

@@ -104,10 +104,24 @@ pub struct Case {
 pub struct Rate {
     /// Tasks that ended within the time.
     pub tasks: u64,
-    /// Tasks a second, summed over the threads.
-    pub per_second: f64,
+    /// The time, in seconds.
+    pub seconds: f64,
     /// How long each took; empty for `Workers`, whose tasks also wait in the queue.
     pub times: Histogram,
+}
+
+impl Rate {
+    /// Tasks a second.
+    pub fn per_second(&self) -> f64 {
+        if self.seconds > 0.0 { self.tasks as f64 / self.seconds } else { 0.0 }
+    }
+
+    /// Adds a later stretch of the same.
+    pub fn add(&mut self, later: &Self) {
+        self.tasks += later.tasks;
+        self.seconds += later.seconds;
+        self.times.add(&later.times);
+    }
 }
 
 impl Case {
@@ -206,9 +220,8 @@ impl Case {
         let (after, end) = feed_until(start + time);
         drop(workers);
         ensure!(!wrong.load(Ordering::Relaxed), "wrong outcome");
-        let tasks = after - before;
-        let per_second = tasks as f64 / (end - start).as_secs_f64();
-        Ok(Rate { tasks, per_second, times: Histogram::default() })
+        let seconds = (end - start).as_secs_f64();
+        Ok(Rate { tasks: after - before, seconds, times: Histogram::default() })
     }
 }
 
@@ -220,6 +233,7 @@ fn in_threads(
 ) -> Result<Rate> {
     let barrier = Barrier::new(threads);
     let total = Mutex::new(Rate::default());
+    let share = threads as f64;
     std::thread::scope(|scope| {
         let (barrier, total, task) = (&barrier, &total, &task);
         let running: Vec<_> = (0..threads)
@@ -229,9 +243,8 @@ fn in_threads(
                     barrier.wait();
                     let rate = runtime?.block_on(back_to_back(time, task))?;
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-                    total.tasks += rate.tasks;
-                    total.per_second += rate.per_second;
-                    total.times.add(&rate.times);
+                    // Threads work at the same time: their tasks add up, their times do not.
+                    total.add(&Rate { seconds: rate.seconds / share, ..rate });
                     Ok(())
                 })
             })
@@ -262,7 +275,7 @@ async fn back_to_back(time: Duration, task: &impl AsyncFn() -> Result<()>) -> Re
         rate.tasks += 1;
         last = now;
     }
-    rate.per_second = rate.tasks as f64 / (last - start).as_secs_f64();
+    rate.seconds = (last - start).as_secs_f64();
     Ok(rate)
 }
 

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// little about the programs in it, and is run again.
 pub const STEAL_MAX: f64 = 0.05;
 
+/// A round in which other processes used more than this share of the machine is run again too,
+/// as long as there are rounds left for that: two programs do not always suffer alike.
+pub const OTHERS_MAX: f64 = 0.10;
+
 /// The machine and the versions. Nothing of it names a person, a host or a path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Environment {

@@ -90,7 +90,13 @@ pub fn synthetic_component(functions: u32) -> Vec<u8> {
 /// (instance (export "run" (func 0)))
 /// (export "wasi:cli/run@0.2.0" (instance 0))
 /// ```
-const COMPONENT_TAIL: &[u8] = &[];
+const COMPONENT_TAIL: &[u8] = b"\
+    \x02\x04\x01\0\0\0\
+    \x07\x08\x02\x6a\0\0\x40\0\0\0\
+    \x06\x09\x01\0\0\x01\0\x03run\
+    \x08\x06\x01\0\0\0\0\x01\
+    \x05\x0a\x01\x01\x01\0\x03run\x01\0\
+    \x0b\x18\x01\0\x12wasi:cli/run@0.2.0\x05\0\0";
 
 const END: u8 = 0x0b;
 const I32_CONST: u8 = 0x41;

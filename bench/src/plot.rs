@@ -77,7 +77,7 @@ fn ratios(area: &Area<'_>, report: &Report) -> Result<()> {
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(48)
-        .build_cartesian_2d(0.0..width, 0.0..most * 1.05)
+        .build_cartesian_2d(0.0..width, 0.0..most * 1.3)
         .map_err(failed)?;
     let label = |x: &f64| {
         let column = columns.iter().enumerate().find(|(n, _)| (x - (*n as f64 + 0.5)).abs() < 0.01);
@@ -89,6 +89,7 @@ fn ratios(area: &Area<'_>, report: &Report) -> Result<()> {
         .disable_x_axis()
         .x_labels(0)
         .y_labels(8)
+        .light_line_style(TRANSPARENT)
         .label_style((FONT, 12))
         .draw()
         .map_err(failed)?;
@@ -117,7 +118,7 @@ fn ratios(area: &Area<'_>, report: &Report) -> Result<()> {
         let style = (FONT, 11).into_font().color(&BLACK);
         // Two heights, so that neighbours do not run into each other.
         let y = if n % 2 == 0 { 0.02 } else { 0.08 } * most;
-        EmptyElement::at((x, y)) + Text::new(label(&x), (-34, -6), style)
+        EmptyElement::at((x, y)) + Text::new(label(&x), (-30, -6), style)
     });
     chart.draw_series(names).map_err(failed)?;
     legend(chart, SeriesLabelPosition::UpperRight)
@@ -143,6 +144,7 @@ fn times(area: &Area<'_>, report: &Report) -> Result<()> {
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(56)
+        .margin_right(60)
         .build_cartesian_2d(0.0..4.0, (least * 0.8..most * 4.0).log_scale())
         .map_err(failed)?;
     chart
@@ -153,6 +155,7 @@ fn times(area: &Area<'_>, report: &Report) -> Result<()> {
             x => format!("slowest 1 in {:.0}", 10f64.powf(*x)),
         })
         .y_label_formatter(&|y| if *y < 10.0 { format!("{y:.1}") } else { format!("{y:.0}") })
+        .light_line_style(TRANSPARENT)
         .label_style((FONT, 12))
         .draw()
         .map_err(failed)?;
@@ -198,7 +201,12 @@ fn loads(area: &Area<'_>, report: &Report) -> Result<()> {
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..most_mib, 0.0..most_ms)
         .map_err(failed)?;
-    chart.configure_mesh().label_style((FONT, 12)).draw().map_err(failed)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .label_style((FONT, 12))
+        .draw()
+        .map_err(failed)?;
     for (kind, name, colour) in
         [(Kind::Module, "modules (p1)", BLUE), (Kind::Component, "components (p2)", ORANGE)]
     {

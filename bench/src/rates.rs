@@ -1,5 +1,6 @@
 //! Rates: how many tasks a second each side runs, and how long one takes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,6 +15,10 @@ use crate::stats::Histogram;
 
 /// Threads that tasks run on; two is what the targets speak of.
 pub const THREADS: [usize; 2] = [1, 2];
+
+/// A round is cut into so many slices, each with a turn of every arm: what disturbs the machine
+/// for longer than a slice disturbs all arms.
+const SLICES: u32 = 4;
 
 /// One arm in one round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,19 +115,21 @@ pub(crate) fn measure(
     time: Duration,
     progress: &mut dyn FnMut(&str),
 ) -> Result<CaseRates> {
-    let cells: Vec<(usize, Arm)> =
-        THREADS.iter().flat_map(|threads| arms.iter().map(|arm| (*threads, *arm))).collect();
     let mut in_round: Vec<Vec<Histogram>> = Vec::new();
     let all = rounds(wanted, |number| {
         progress(&format!("{}: round {} of {wanted}", case.name, number + 1));
-        let mut measured: Vec<(RateSample, Histogram)> = Vec::new();
-        for (threads, arm) in alternate(&cells, number) {
-            let rate = case.rate(pair, arm, threads, time)?;
-            measured.push((sample(arm, threads, &rate), rate.times));
+        let mut measured: BTreeMap<(usize, Arm), Rate> = BTreeMap::new();
+        for threads in alternate(&THREADS, number) {
+            for slice in 0..SLICES as usize {
+                for arm in alternate(arms, number + slice) {
+                    let rate = case.rate(pair, arm, threads, time / SLICES)?;
+                    measured.entry((threads, arm)).or_default().add(&rate);
+                }
+            }
         }
-        measured.sort_by_key(|(sample, _)| (sample.threads, sample.arm));
-        let (samples, times) = measured.into_iter().unzip();
-        in_round.push(times);
+        let samples = measured.iter().map(|((threads, arm), rate)| sample(*arm, *threads, rate));
+        let samples = samples.collect();
+        in_round.push(measured.into_values().map(|rate| rate.times).collect());
         Ok(samples)
     })?;
     let times = merged(&all, &in_round);
@@ -134,7 +141,7 @@ fn sample(arm: Arm, threads: usize, rate: &Rate) -> RateSample {
         arm,
         threads,
         tasks: rate.tasks,
-        per_second: rate.per_second,
+        per_second: rate.per_second(),
         p50_ns: rate.times.quantile_ns(0.5),
         p99_ns: rate.times.quantile_ns(0.99),
         p999_ns: rate.times.quantile_ns(0.999),

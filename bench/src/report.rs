@@ -9,7 +9,7 @@ use vyr_base::format_bytes;
 use vyr_task::Kind;
 
 use crate::arms::Arm;
-use crate::environment::{Environment, STEAL_MAX};
+use crate::environment::{Environment, OTHERS_MAX, STEAL_MAX};
 use crate::events::Source;
 use crate::memory::MemorySample;
 use crate::rates::CaseRates;
@@ -338,13 +338,15 @@ impl Report {
         if all.is_empty() {
             return Vec::new();
         }
-        let repeated = all.iter().filter(|(counts, ..)| !counts).count();
+        let unused = all.iter().filter(|(counts, ..)| !counts).count();
         let most = |of: fn(&(bool, f64, f64)) -> f64| all.iter().map(of).fold(0.0, f64::max);
         vec![format!(
-            "Of {} rounds of rates {repeated} had more than {:.0} % steal and were run again; the \
-             most steal was {:.1} %, the most that other processes used {:.1} % of the machine.",
+            "Of {} rounds of rates {unused} do not count: more than {:.0} % steal, or run again \
+             because other processes used more than {:.0} % of the machine. The most steal was \
+             {:.1} %, the most that others used {:.1} %.",
             all.len(),
             STEAL_MAX * 100.0,
+            OTHERS_MAX * 100.0,
             most(|(_, steal, _)| *steal) * 100.0,
             most(|(.., others)| *others) * 100.0
         )]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{Disturbance, Moment, STEAL_MAX};
+use crate::environment::{Disturbance, Moment, OTHERS_MAX, STEAL_MAX};
 
 /// Fewer undisturbed rounds than this decide nothing.
 pub const ROUNDS_MIN: usize = 20;
@@ -13,7 +13,7 @@ pub const ROUNDS_MIN: usize = 20;
 pub struct Round<T> {
     /// From 0; a round that is run again keeps its number.
     pub number: usize,
-    /// Whether it counts: its steal was at most `STEAL_MAX`.
+    /// Whether it counts; see `choose`.
     pub counts: bool,
     /// What the machine did meanwhile.
     pub disturbance: Disturbance,
@@ -21,7 +21,7 @@ pub struct Round<T> {
     pub data: T,
 }
 
-/// Runs `round` until `wanted` rounds count, each at most once more for every round wanted.
+/// Runs `round` until `wanted` rounds were quiet, and at most twice as many rounds in all.
 ///
 /// All rounds are returned, also those that do not count. `round` is told its number, by whose
 /// parity it alternates the order of its arms.
@@ -35,11 +35,25 @@ pub(crate) fn rounds<T>(
         let before = Moment::now();
         let data = round(number)?;
         let disturbance = before.until_now();
-        let counts = disturbance.steal <= STEAL_MAX;
-        all.push(Round { number, counts, disturbance, data });
-        number += usize::from(counts);
+        all.push(Round { number, counts: false, disturbance, data });
+        number += usize::from(is_quiet(&disturbance));
     }
+    choose(&mut all, wanted);
     Ok(all)
+}
+
+fn is_quiet(of: &Disturbance) -> bool {
+    of.steal <= STEAL_MAX && of.others <= OTHERS_MAX
+}
+
+/// Quiet rounds count. If there are too few of them, all with little steal count: a busy machine
+/// gives a wider interval, a stolen one gives nothing. What was measured has no part in this.
+fn choose<T>(all: &mut [Round<T>], wanted: usize) {
+    let quiet = all.iter().filter(|round| is_quiet(&round.disturbance)).count();
+    for round in all {
+        let of = &round.disturbance;
+        round.counts = if quiet >= wanted { is_quiet(of) } else { of.steal <= STEAL_MAX };
+    }
 }
 
 /// What the rounds that count have of `figure`.
@@ -72,12 +86,21 @@ mod tests {
         assert!((3..=6).contains(&all.len()));
         let used = figures(&all, |number| Some(*number as f64));
         assert_eq!(used.len(), all.iter().filter(|round| round.counts).count());
-        let disturbed = Round {
-            number: 0,
-            counts: false,
-            disturbance: Disturbance { steal: 0.5, ..Disturbance::default() },
-            data: 1.0,
+    }
+
+    #[test]
+    fn stolen_rounds_never_count_and_busy_ones_only_for_want_of_quiet_ones() {
+        let counted = |disturbances: &[(f64, f64)]| {
+            let round = |(steal, others): &(f64, f64)| {
+                let disturbance = Disturbance { steal: *steal, others: *others, load: 0.0 };
+                Round { number: 0, counts: false, disturbance, data: () }
+            };
+            let mut all: Vec<_> = disturbances.iter().map(round).collect();
+            choose(&mut all, 2);
+            all.iter().map(|round| round.counts).collect::<Vec<_>>()
         };
-        assert!(figures(&[disturbed], |data| Some(*data)).is_empty());
+        let (quiet, busy, stolen) = ((0.0, 0.0), (0.0, 0.5), (0.06, 0.0));
+        assert_eq!(counted(&[quiet, busy, stolen, quiet]), [true, false, false, true]);
+        assert_eq!(counted(&[quiet, busy, stolen]), [true, true, false]);
     }
 }

@@ -240,9 +240,8 @@ fn large(report: &Report) -> Vec<Target> {
 pub(crate) fn slope(report: &Report, kind: vyr_task::Kind) -> Option<Line> {
     let made_up = report.loads.iter().filter(|loaded| loaded.is_made_up() && loaded.kind == kind);
     let points: Vec<(f64, f64)> = made_up
-        .flat_map(|loaded| {
-            let mib = loaded.code_bytes as f64 / MIB;
-            loaded.totals_us().into_iter().map(move |us| (mib, us))
+        .filter_map(|loaded| {
+            Some((loaded.code_bytes as f64 / MIB, crate::stats::median(&loaded.totals_us())?))
         })
         .collect();
     Line::fit(&points)

@@ -91,7 +91,7 @@ pub struct Options {
     #[arg(long, value_name = "BASE")]
     pub against: Option<PathBuf>,
 
-    /// The `vyr` that is measured as a process [default: this one]
+    /// The `vyr` whose `vyr run` is measured [default: this one]
     #[arg(long, value_name = "FILE")]
     pub vyr: Option<PathBuf>,
 
@@ -275,18 +275,15 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The `vyr` under test.
-    pub(crate) fn vyr(&self) -> Result<PathBuf> {
-        match &self.options.vyr {
-            Some(vyr) => Ok(vyr.clone()),
-            None => std::env::current_exe().context("cannot find this program"),
-        }
+    /// This program, for what needs a process of its own.
+    pub(crate) fn this(&self) -> Result<PathBuf> {
+        std::env::current_exe().context("cannot find this program")
     }
 
     fn programs(&self) -> Result<Programs> {
-        let vyr = self.vyr()?;
-        let beside = std::env::current_exe()?;
-        let bare = self.options.bare.clone().unwrap_or_else(|| beside.with_file_name("bare"));
+        let this = self.this()?;
+        let bare = self.options.bare.clone().unwrap_or_else(|| this.with_file_name("bare"));
+        let vyr = self.options.vyr.clone().unwrap_or(this);
         if !bare.exists() {
             bail!("there is no bare embedder beside vyr: cargo build --release -p vyr-bench");
         }
@@ -362,7 +359,7 @@ impl<'a> Bench<'a> {
         for guest in self.guests.iter().filter(|guest| guest.name == "hello") {
             let case = guest.case();
             progress(&format!("first task of a process: {case}"));
-            let line = self.one_round(&self.vyr()?, &format!("first-{case}"));
+            let line = self.one_round(&self.this()?, &format!("first-{case}"));
             let all = rounds(self.rounds, |_| match read(&line)? {
                 OneRound::First(first) => Ok(first),
                 other => bail!("another answer: {other:?}"),
@@ -379,7 +376,7 @@ impl<'a> Bench<'a> {
                 progress(&format!("live tasks, {}: {} of {runs}", guest.case(), run + 1));
                 for side in ["bare", "engine"] {
                     let case = format!("memory-{side}-{}", guest.case());
-                    match read(&self.one_round(&self.vyr()?, &case))? {
+                    match read(&self.one_round(&self.this()?, &case))? {
                         OneRound::Memory(sample) => report.memory.push(sample),
                         other => bail!("another answer: {other:?}"),
                     }
@@ -421,7 +418,7 @@ impl<'a> Bench<'a> {
         } else {
             Err("no native build: cd workloads && cargo build --release".into())
         };
-        let line = self.one_round(&programs.vyr, &format!("large-{}", guest.case()));
+        let line = self.one_round(&self.this()?, &format!("large-{}", guest.case()));
         let plan = LargePlan {
             case: guest.case(),
             wasm: &self.file_of(guest),

@@ -190,6 +190,9 @@ pub fn trust(input: &[u8]) {
 }
 
 /// The independent check of a signature that was accepted.
+///
+/// An ECDSA signature `(r, s)` has a twin, `(r, n - s)`, that verifies as well and that its key
+/// would not make; no mutation comes upon it.
 fn vouched(signer: &Signer, [signers, revoked, message, armored]: [&[u8]; 4]) {
     let blob = unarmor(armored).expect("an armored signature");
     let signature = SshSig::read(&blob).expect("a signature in its one spelling");

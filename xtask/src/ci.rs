@@ -37,6 +37,8 @@ enum Outcome {
 /// One run over the repository.
 struct Ci<'a> {
     repo: &'a Repo,
+    /// Also what takes long: tests at full size, fuzzing, the demo.
+    full: bool,
     /// Where tests append what they did not run.
     log: PathBuf,
     totals: Totals,
@@ -50,7 +52,7 @@ pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
     let log = repo.scratch()?.join("not-run.log");
     std::fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
     let mut ci =
-        Ci { repo, log, totals: Totals::default(), failed: Vec::new(), not_run: Vec::new() };
+        Ci { repo, full, log, totals: Totals::default(), failed: Vec::new(), not_run: Vec::new() };
 
     ci.step("format", |ci| ci.cargo(&["fmt", "--all", "--check"]));
     ci.step("check", |ci| check::run(ci.repo).map(|()| Outcome::Passed));
@@ -71,10 +73,8 @@ pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
     });
     ci.step("generated", |ci| generate::run(ci.repo, true).map(|()| Outcome::Passed));
     if full {
-        ci.step("demo", |ci| {
-            step::run(Command::new("scripts/demo.sh").current_dir(&ci.repo.root))
-                .map(|()| Outcome::Passed)
-        });
+        ci.step("fuzz", |ci| ci.script("scripts/fuzz.sh"));
+        ci.step("demo", |ci| ci.script("scripts/demo.sh"));
     }
     // Last, because it looks back at all of them.
     ci.step("not run", Ci::compare_not_run);
@@ -115,9 +115,16 @@ impl Ci<'_> {
         println!("-- {name}: {said} ({seconds:.1} s)");
     }
 
+    fn script(&self, path: &str) -> anyhow::Result<Outcome> {
+        step::run(Command::new(path).current_dir(&self.repo.root)).map(|()| Outcome::Passed)
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(cargo());
         command.current_dir(&self.repo.root).args(args);
+        if self.full {
+            command.env("VYR_FULL", "1");
+        }
         command
     }
 
@@ -216,6 +223,7 @@ mod tests {
 
     fn ci(repo: &Repo) -> Ci<'_> {
         Ci {
+            full: false,
             repo,
             log: PathBuf::new(),
             totals: Totals::default(),

@@ -9,7 +9,7 @@
 //! manifest's layer, and says the kind the binary has ([`check_head`]).
 
 use serde::{Deserialize, Serialize};
-use vyr_base::{Category, Digest, Problem};
+use vyr_base::{Category, Digest, Problem, object};
 
 use crate::json::{StrictJsonError, strict_json};
 use crate::manifest::{Manifest, canonical_bytes};
@@ -100,7 +100,7 @@ pub fn check_config(manifest: &Manifest, config: &[u8]) -> Result<WasmKind, Conf
         });
     }
     let value = strict_json(config).map_err(ConfigError::Json)?;
-    let wire: WireConfig = serde_json::from_value(value).map_err(ConfigError::Shape)?;
+    let wire: WireConfig = object::one(value).map_err(ConfigError::Shape)?;
     if wire.architecture != ARCHITECTURE {
         return Err(ConfigError::Architecture { found: clip(&wire.architecture) });
     }

@@ -307,13 +307,18 @@ pub(crate) fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t')
 }
 
-/// The lines that are neither blank nor comments; notes those that cannot be read.
-pub(crate) fn lines<'a>(file: &'a [u8], faults: &mut Faults) -> Vec<Line<'a>> {
+/// What `read` makes of each line that is neither blank nor a comment. Lines that cannot be read
+/// are noted between the faults of the others, so that all faults come in the file's order.
+pub(crate) fn each_line<T>(
+    file: &[u8],
+    faults: &mut Faults,
+    mut read: impl FnMut(&Line<'_>, &mut Faults) -> Option<T>,
+) -> Vec<T> {
     if file.len() > FILE_BYTES_MAX {
         *faults = Faults::whole(FaultKind::FileTooLarge { bytes: file.len() });
         return Vec::new();
     }
-    let mut lines = Vec::new();
+    let mut found = Vec::new();
     for (index, bytes) in file.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
         if index == LINES_MAX {
@@ -333,14 +338,18 @@ pub(crate) fn lines<'a>(file: &'a [u8], faults: &mut Faults) -> Vec<Line<'a>> {
             continue;
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) => lines.extend(readable(Line { number, text }, faults)),
+            Ok(text) => {
+                if let Some(line) = readable(Line { number, text }, faults) {
+                    found.extend(read(&line, faults));
+                }
+            }
             Err(error) => {
                 let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
                 faults.note(number, before.chars().count() + 1, FaultKind::NotUtf8);
             }
         }
     }
-    lines
+    found
 }
 
 /// The line, unless it has characters a person would not see.
@@ -362,9 +371,9 @@ mod tests {
 
     fn read(file: &[u8]) -> (Vec<(usize, String)>, Places) {
         let mut faults = Faults::default();
-        let lines = lines(file, &mut faults);
+        let own = |line: &Line<'_>, _: &mut Faults| Some((line.number, line.text.to_owned()));
         (
-            lines.iter().map(|line| (line.number, line.text.to_owned())).collect(),
+            each_line(file, &mut faults, own),
             faults.0.into_iter().map(|fault| (fault.line, fault.column, fault.kind)).collect(),
         )
     }

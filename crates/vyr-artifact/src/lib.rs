@@ -13,7 +13,8 @@
 //! Invariants, each held by a test:
 //! 1. The same spec and the same wasm give the same bytes, on any machine, at any time.
 //! 2. A document with two readings (duplicate keys, a second spelling of a signature or key) is
-//!    refused, and no byte of a signature or its message can change unnoticed.
+//!    refused, and no byte of a signed message can change unnoticed. (An ECDSA
+//!    signature has a second valid form, which OpenSSH makes and accepts as well.)
 //! 3. Whatever this crate accepts under an `allowed_signers` file, `ssh-keygen -Y verify` accepts
 //!    under the same file; where we are stricter, the fault says so.
 //! 4. No parser panics, whatever the bytes, and each has a named bound on its input.

@@ -29,6 +29,7 @@ use crate::json::StrictJsonError;
 use crate::oci::{
     CONFIG_BYTES_MAX, Descriptor, IMAGE_MANIFEST_TYPE, MANIFEST_BYTES_MAX, ReadError,
     WASM_BYTES_MAX, WASM_CONFIG_TYPE, WASM_LAYER_TYPE, WireDescriptor, WireManifest, clip, read,
+    told,
 };
 use crate::spec::{Spec, SpecError};
 use crate::wasm::{SniffError, WasmKind};
@@ -87,7 +88,7 @@ pub enum ManifestError {
     /// `mediaType` is missing or another one.
     #[error(
         "manifest has media type {}, expected {IMAGE_MANIFEST_TYPE}",
-        .found.as_deref().unwrap_or("(none)")
+        told(.found.as_deref())
     )]
     MediaType {
         /// What it says, cut to 80 characters.

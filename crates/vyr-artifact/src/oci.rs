@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vyr_base::Digest;
+use vyr_base::{Digest, object};
 
 use crate::json::{StrictJsonError, strict_json};
 
@@ -94,9 +94,15 @@ pub(crate) struct WireManifest {
     pub(crate) media_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) artifact_type: Option<String>,
+    #[serde(deserialize_with = "object::one")]
     pub(crate) config: WireDescriptor,
+    #[serde(deserialize_with = "object::list")]
     pub(crate) layers: Vec<WireDescriptor>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub(crate) subject: Option<WireDescriptor>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
@@ -137,6 +143,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<WireManifest, ReadError> {
 
 fn is_container(media_type: &str) -> bool {
     CONTAINER_TYPES.contains(&media_type)
+}
+
+/// A media type as a message tells it: quoted, since it is text from outside, or `(none)`.
+pub(crate) fn told(media_type: Option<&str>) -> String {
+    media_type.map_or_else(|| "(none)".to_owned(), |found| format!("{found:?}"))
 }
 
 /// Cuts text from outside to what an error message should hold.

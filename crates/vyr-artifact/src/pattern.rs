@@ -61,9 +61,11 @@ impl PatternList {
     }
 
     /// The name to call a holder of this list by: the first literal the list matches, else the
-    /// first pattern with a wildcard; none if the list can match nobody that way.
+    /// first pattern with a wildcard; none if the list can match nobody that way. A name with `#`
+    /// in front would be a comment where the line is written again, so it is none.
     pub(crate) fn identity(&self) -> Option<&str> {
-        let mut positive = self.patterns.iter().filter(|pattern| !pattern.negated);
+        let names = |pattern: &&Pattern| !pattern.negated && !pattern.text.starts_with('#');
+        let mut positive = self.patterns.iter().filter(names);
         let literal = positive.clone().find(|p| !p.is_wild() && self.matches(&p.text));
         literal.or_else(|| positive.find(|p| p.is_wild())).map(|p| p.text.as_str())
     }

@@ -19,7 +19,7 @@ use crate::json::StrictJsonError;
 use crate::manifest::canonical_bytes;
 use crate::oci::{
     Descriptor, EMPTY_BLOB, EMPTY_TYPE, IMAGE_MANIFEST_TYPE, MANIFEST_BYTES_MAX, ReadError,
-    SIGNATURE_ARTIFACT_TYPE, SIGNATURE_LAYER_TYPE, WireDescriptor, WireManifest, clip, read,
+    SIGNATURE_ARTIFACT_TYPE, SIGNATURE_LAYER_TYPE, WireDescriptor, WireManifest, clip, read, told,
 };
 use crate::signature::{ParseSignatureError, SIGNATURE_BYTES_MAX, Signature};
 
@@ -49,7 +49,7 @@ pub enum ReferrerError {
     Shape(#[source] serde_json::Error),
     /// An image manifest, but not of a signature.
     #[error("referrer has artifact type {}, expected {SIGNATURE_ARTIFACT_TYPE}",
-        .found.as_deref().unwrap_or("(none)"))]
+        told(.found.as_deref()))]
     ArtifactType {
         /// What it says, cut to 80 characters.
         found: Option<String>,

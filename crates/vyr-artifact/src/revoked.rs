@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-use crate::faults::{FaultKind, Faults, Line, TrustFile, TrustFileError, lines};
+use crate::faults::{FaultKind, Faults, Line, TrustFile, TrustFileError, each_line};
 use crate::keys::read_key;
 use crate::oci::clip;
 
@@ -33,8 +33,7 @@ impl RevokedKeys {
             faults = Faults::whole(FaultKind::BinaryKrl);
             return faults.finish(TrustFile::RevokedKeys, Self::default());
         }
-        let lines = lines(file, &mut faults);
-        let keys = lines.iter().filter_map(|line| key(line, &mut faults)).collect();
+        let keys = each_line(file, &mut faults, key).into_iter().collect();
         faults.finish(TrustFile::RevokedKeys, Self { keys })
     }
 

@@ -21,7 +21,7 @@ use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 use vyr_base::{Category, Problem};
 
-use crate::faults::{FaultKind, Faults, Line, TrustFile, TrustFileError, Word, lines};
+use crate::faults::{FaultKind, Faults, Line, TrustFile, TrustFileError, Word, each_line};
 use crate::keys::{
     ACCEPTED, ACCEPTED_HINT, KeyId, is_accepted, is_uncompressed, line_of, read_key,
 };
@@ -62,8 +62,7 @@ impl AllowedSigners {
     /// An empty file is valid and trusts nobody.
     pub fn parse(file: &[u8]) -> Result<Self, TrustFileError> {
         let mut faults = Faults::default();
-        let lines = lines(file, &mut faults);
-        let entries = lines.iter().filter_map(|line| entry(line, &mut faults)).collect();
+        let entries = each_line(file, &mut faults, entry);
         faults.finish(TrustFile::AllowedSigners, Self { entries })
     }
 
@@ -213,7 +212,7 @@ impl fmt::Display for AllowedSigner {
         write!(f, "{} ", self.principal)?;
         let time = |at: Timestamp| at.strftime("%Y%m%d%H%M%SZ").to_string();
         let options: Vec<String> = [
-            self.namespaces().map(|names| format!("namespaces=\"{names}\"")),
+            self.namespaces().map(|names| format!("namespaces=\"{}\"", names.replace('"', "\\\""))),
             self.valid_after().map(|at| format!("valid-after=\"{}\"", time(at))),
             self.valid_before().map(|at| format!("valid-before=\"{}\"", time(at))),
         ]
@@ -359,6 +358,19 @@ mod tests {
     }
 
     #[test]
+    fn faults_come_in_the_order_of_the_lines() {
+        let file = format!("bob\nana\u{7} {}\neve\n", public_line(&ed25519(1)));
+        assert_eq!(
+            faults(&file),
+            [
+                (1, 4, FaultKind::MissingKey),
+                (2, 4, FaultKind::Control { character: '\u{7}' }),
+                (3, 4, FaultKind::MissingKey),
+            ]
+        );
+    }
+
+    #[test]
     fn local_time_is_refused_with_the_reason() {
         let file = format!("ana valid-after=\"20260101\" {}", public_line(&ed25519(1)));
         let error = AllowedSigners::parse(file.as_bytes()).expect_err("local time");
@@ -433,12 +445,16 @@ mod tests {
     #[test]
     fn a_line_is_written_as_it_is_believed() {
         let key = public_line(&ed25519(1));
-        let text =
-            format!("ana,b* valid-before=\"20270101Z\",namespaces=\"vyr-artifact\" {key} c\n");
+        let text = format!(
+            "ana,b* valid-before=\"20270101Z\",namespaces=\"vyr-artifact,a\\\"b\" {key} c\n"
+        );
         let list = AllowedSigners::parse(text.as_bytes()).expect("valid");
         let written = list.entries()[0].to_string();
         let again = AllowedSigners::parse(format!("{written}\n").as_bytes()).expect("reads back");
         assert_eq!(again.entries()[0].valid_before(), list.entries()[0].valid_before());
+        assert_eq!(again.entries()[0].namespaces(), Some("vyr-artifact,a\"b"));
         assert_eq!(again.entries()[0].to_string(), written);
+        let hash = format!("!x,x,#y {key}\n");
+        assert!(matches!(faults(&hash)[..], [(1, 1, FaultKind::NoIdentity)]));
     }
 }

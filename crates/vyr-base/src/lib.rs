@@ -8,6 +8,7 @@
 pub mod canonical;
 mod category;
 mod digest;
+pub mod object;
 mod units;
 
 pub use category::{Category, Problem};

@@ -370,7 +370,7 @@ impl Reading {
     fn finish(self) -> Result<Import, ImportError> {
         let Self { transaction, marker, index, .. } = self;
         let marker = marker.ok_or(ImportError::Lacks("oci-layout"))?;
-        let marker: LayoutMarker = serde_json::from_slice(&marker).map_err(ImportError::Marker)?;
+        let marker = LayoutMarker::parse(&marker).map_err(ImportError::Marker)?;
         if marker.image_layout_version != LAYOUT_VERSION {
             return Err(ImportError::Version { found: cut(&marker.image_layout_version) });
         }

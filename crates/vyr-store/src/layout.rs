@@ -283,8 +283,8 @@ fn marker(root_dir: BorrowedFd<'_>, root: &Path) -> Result<bool, OpenError> {
     let Some(bytes) = read_small(root_dir, "oci-layout", MAX_MARKER_BYTES, path)? else {
         return Ok(false);
     };
-    let marker: LayoutMarker = serde_json::from_slice(&bytes)
-        .map_err(|source| OpenError::Marker { path: path(), source })?;
+    let marker =
+        LayoutMarker::parse(&bytes).map_err(|source| OpenError::Marker { path: path(), source })?;
     if marker.image_layout_version == LAYOUT_VERSION {
         return Ok(true);
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vyr_base::Digest;
+use vyr_base::{Digest, object};
 
 /// Largest manifest: what registries accept at least (OCI distribution specification 1.1).
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
@@ -72,6 +72,7 @@ pub(crate) struct Index {
     pub(crate) schema_version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
+    #[serde(deserialize_with = "object::list")]
     pub(crate) manifests: Vec<Entry>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
@@ -91,9 +92,13 @@ pub(crate) struct Manifest {
     schema_version: u32,
     media_type: Option<String>,
     artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "object::optional")]
     config: Option<Entry>,
+    #[serde(default, deserialize_with = "object::optional_list")]
     layers: Option<Vec<Entry>>,
+    #[serde(default, deserialize_with = "object::optional_list")]
     manifests: Option<Vec<Entry>>,
+    #[serde(default, deserialize_with = "object::optional")]
     pub(crate) subject: Option<Entry>,
 }
 
@@ -198,7 +203,7 @@ impl Manifest {
         if size > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge { size });
         }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let manifest: Self = object::from_slice(bytes).map_err(ManifestError::Json)?;
         if manifest.schema_version != 2 {
             return Err(ManifestError::Version(manifest.schema_version));
         }
@@ -276,7 +281,7 @@ pub(crate) enum Merge {
 impl Index {
     /// Reads an `index.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let index: Self = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let index: Self = object::from_slice(bytes).map_err(ManifestError::Json)?;
         if index.schema_version != 2 {
             return Err(ManifestError::Version(index.schema_version));
         }
@@ -314,6 +319,11 @@ impl Index {
 }
 
 impl LayoutMarker {
+    /// Reads an `oci-layout`.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        object::from_slice(bytes)
+    }
+
     /// The bytes of `oci-layout`, the same in every store and archive.
     pub(crate) fn bytes() -> Vec<u8> {
         format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}").into_bytes()

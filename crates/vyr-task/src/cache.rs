@@ -102,6 +102,7 @@ impl Problem for CacheError {
             Self::Compile(CompileFailure::Invalid(_)) => Category::Usage,
             Self::Compile(CompileFailure::Limit(_)) => Category::Failure,
             Self::Busy(_) => Category::Transient,
+            Self::Directory { source, .. } if is_full(source) => Category::Transient,
             _ => Category::Internal,
         }
     }
@@ -115,10 +116,17 @@ impl Problem for CacheError {
             Self::Compile(CompileFailure::Limit(_)) => {
                 Some("split the program, or build it with fewer and smaller functions".into())
             }
+            Self::Directory { source, .. } if is_full(source) => {
+                Some("free some space and run it again".into())
+            }
             Self::Directory { path, .. } => Some(format!("let this user write {}", path.display())),
             _ => None,
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Compiled code by Wasm digest.
@@ -213,9 +221,9 @@ impl CodeCache {
 
     fn keep(&self, wasm: &Digest, code: &MachineCode) -> Result<(), CacheError> {
         let path = self.path(wasm);
+        let temporary = path.with_extension("new");
         let write = || -> io::Result<()> {
             let mac = self.mac(wasm, code.kind).update(&code.bytes).finalize();
-            let temporary = path.with_extension("new");
             let mut file = File::create(&temporary)?;
             file.write_all(MAGIC)?;
             file.write_all(&[letter(code.kind)])?;
@@ -224,7 +232,10 @@ impl CodeCache {
             // Not synced: a torn file fails its MAC and costs one compilation.
             fs::rename(&temporary, &path)
         };
-        write().map_err(|source| CacheError::Directory { path: path.clone(), source })
+        write().map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            CacheError::Directory { path: path.clone(), source }
+        })
     }
 
     /// Removes the code of every Wasm that `wanted` does not want; returns files and bytes.

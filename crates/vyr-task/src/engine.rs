@@ -8,6 +8,7 @@ use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{
     InstanceAllocationStrategy, InstancePre, Linker, ModuleExport, PoolingAllocationConfig,
 };
+use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::code::SealedCode;
@@ -235,6 +236,16 @@ impl Pool {
         let mut linker = Linker::new(&self.wasmtime);
         wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut TaskState| {
             &mut state.wasi
+        })
+        .and_then(|()| {
+            // The library's own turns codes of 126 and more into traps, after a shell's habit that
+            // a task does not share.
+            linker.allow_shadowing(true);
+            linker
+                .func_wrap("wasi_snapshot_preview1", "proc_exit", |code: i32| {
+                    Err::<(), _>(wasmtime::Error::new(I32Exit(code)))
+                })
+                .map(|_| ())
         })
         .map_err(|e| LoadError::Code(format!("{e:#}")))?;
         Ok(self.modules.get_or_init(|| linker))

@@ -29,7 +29,7 @@ impl SmallDisk {
             .output()
             .is_ok_and(|output| output.status.success());
         if !mounted {
-            println!("not run: needs root to mount a small tmpfs");
+            crate::common::not_run("needs root to mount a small tmpfs");
         }
         mounted.then_some(Self { directory })
     }

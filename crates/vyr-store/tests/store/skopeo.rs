@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use vyr_base::Digest;
 use vyr_store::{ImportLimits, Store};
 
-use crate::common::{Artifact, check, export, import, place};
+use crate::common::{Artifact, check, export, import, not_run, place};
 
 /// Whether the tests can run; says why not.
 fn skopeo_is_here() -> bool {
     let here = Command::new("skopeo").arg("--version").output().is_ok();
     if !here {
-        println!("not run: skopeo is not installed");
+        not_run("skopeo is not installed");
     }
     here
 }

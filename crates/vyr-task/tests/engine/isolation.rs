@@ -72,7 +72,7 @@ fn swap_turned_on_while_running_ends_the_fast_reset() {
     let swap = SwapWatch::new(list.path());
     let engine = Engine::new(EngineConfig { slots: 2, swap }).expect("engine");
     if engine.pagemap_scan() == PagemapScan::NotInKernel {
-        println!("not run: {}", PagemapScan::NotInKernel.explain());
+        crate::support::not_run(PagemapScan::NotInKernel.explain());
         return;
     }
     assert_eq!(engine.pagemap_scan(), PagemapScan::Used);

@@ -57,3 +57,15 @@ pub(crate) fn run(wasm: &[u8], change: impl FnOnce(&mut Job)) -> Outcome {
     change(&mut job);
     block_on(engine.run(job))
 }
+
+/// Says that the present test was not run, and why, where `cargo xtask ci` counts it.
+pub(crate) fn not_run(reason: &str) {
+    println!("not run: {reason}");
+    let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") else { return };
+    let current = std::thread::current();
+    let line = format!("{}: {reason}\n", current.name().unwrap_or("unnamed"));
+    let log = std::fs::OpenOptions::new().append(true).create(true).open(log);
+    // One write, so that lines of tests at once do not mix.
+    log.and_then(|mut log| std::io::Write::write_all(&mut log, line.as_bytes()))
+        .expect("the log can be written");
+}

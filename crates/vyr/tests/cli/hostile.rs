@@ -32,7 +32,9 @@ fn refusal(place: &Place, wasm: Vec<u8>) -> Option<String> {
     assert_eq!(json["error"]["category"], "failure", "{json}");
     assert!(json["error"]["hint"] != Value::Null, "{json}");
     let message = text_of(&json["error"]["message"]).to_owned();
-    assert!(message.contains("compiling took more than allowed"), "{message}");
+    assert!(message.contains("compiling took more than allowed: "), "{message}");
+    let limits = ["bytes of memory", "s of processor time", "s of wall time"];
+    assert!(limits.iter().any(|limit| message.ends_with(limit)), "{message}");
     Some(message)
 }
 
@@ -40,8 +42,8 @@ fn refusal(place: &Place, wasm: Vec<u8>) -> Option<String> {
 fn a_module_of_very_many_functions() {
     let place = Place::new();
     if is_full() {
-        let refused = refusal(&place, guests::many_functions(1_000_000));
-        assert!(refused.expect("4 GiB are not enough").contains("bytes of memory"));
+        // Memory is what it runs out of, or on a busy machine time.
+        refusal(&place, guests::many_functions(1_000_000)).expect("4 GiB are not enough");
     } else {
         assert_eq!(refusal(&place, guests::many_functions(50_000)), None);
     }
@@ -52,8 +54,7 @@ fn a_module_of_very_many_functions() {
 fn a_module_that_keeps_the_compiler_busy() {
     let place = Place::new();
     if is_full() {
-        let refused = refusal(&place, guests::compile_bomb(5000));
-        assert!(refused.expect("a minute is not enough").contains("60 s of processor time"));
+        refusal(&place, guests::compile_bomb(5000)).expect("a minute is not enough");
     } else {
         assert_eq!(refusal(&place, guests::compile_bomb(100)), None);
     }

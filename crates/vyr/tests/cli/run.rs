@@ -130,6 +130,15 @@ fn the_same_file_is_the_same_artifact_everywhere() {
 }
 
 #[test]
+fn a_pipe_is_as_good_as_a_file() {
+    let place = Place::new();
+    let wasm = fs::read(guest("hello.wasip1")).expect("a guest");
+    let ended = place.vyr(&["run", "--json", "/dev/stdin"]).input(wasm).run().ok();
+    assert_eq!(ended.json()["name"], "stdin");
+    assert_eq!(ended.json()["output_digest"], digest(b"hello from vyr\n"));
+}
+
+#[test]
 fn what_cannot_be_run_is_told_with_its_exit_code() {
     let place = Place::new();
     let run = |arguments: &[&str]| place.vyr(&[&["run"], arguments].concat()).run();
