@@ -49,7 +49,6 @@ fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
-    need strace strace "shows what a process asks of the kernel"
 fi
 
 if ((${#packages[@]} > 0)); then
