@@ -1,0 +1,346 @@
+//! Events: one is one leaf of the log.
+//!
+//! Payloads never hold secrets, and no contents: inputs and outputs are named by digest.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use vyr_base::Digest;
+use vyr_base::canonical::{self, CanonicalError};
+
+use crate::ids::{Origin, StateId};
+use crate::statement::{ArtifactRef, Limits, SignerRef, Statement};
+
+/// The version of the envelope and of every body.
+pub const EVENT_VERSION: u32 = 1;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// What happened.
+    pub body: Body,
+    /// Its place in the log, from 0.
+    pub seq: u64,
+    /// When, by the node's clock, which may jump.
+    pub time: Timestamp,
+    /// [`EVENT_VERSION`].
+    pub v: u32,
+}
+
+impl Event {
+    /// The leaf: canonical JSON.
+    pub fn to_leaf(&self) -> Vec<u8> {
+        // Integers of ours are below 2^53 and fields stand in order; `the_plain_form_is_canonical`
+        // holds both.
+        serde_json::to_vec(self).unwrap_or_else(|e| unreachable!("an event is JSON: {e}"))
+    }
+
+    /// Reads a leaf, in its one spelling.
+    pub fn from_leaf(leaf: &[u8]) -> Result<Self, CanonicalError> {
+        canonical::parse(leaf)
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", content = "payload", deny_unknown_fields)]
+pub enum Body {
+    /// The journal began. Always the first event.
+    #[serde(rename = "journal.created")]
+    Created(NodeCreated),
+    /// A process took the node over.
+    #[serde(rename = "node.started")]
+    NodeStarted(NodeStarted),
+    /// A task was accepted: from here on it is never forgotten.
+    #[serde(rename = "task.accepted")]
+    Accepted(Box<Accepted>),
+    /// A state was bound to a task.
+    #[serde(rename = "task.bound")]
+    Bound(Bound),
+    /// A task began to run.
+    #[serde(rename = "task.started")]
+    Started(Started),
+    /// A task ended.
+    #[serde(rename = "task.ended")]
+    Ended(Box<Statement>),
+    /// A state was made.
+    #[serde(rename = "state.created")]
+    StateCreated(StateCreated),
+    /// A state is gone.
+    #[serde(rename = "state.ended")]
+    StateEnded(StateEnded),
+    /// The leaf bytes of a range were dropped; their hashes stay.
+    #[serde(rename = "journal.sealed")]
+    Sealed(Sealed),
+}
+
+/// The journal began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeCreated {
+    /// The fingerprint of the key that signs its checkpoints.
+    pub key_id: String,
+    /// Its name.
+    pub origin: Origin,
+}
+
+/// A process took the node over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeStarted {
+    /// The name of its lock.
+    pub owner: String,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// A task was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    /// What is to run.
+    pub artifact: ArtifactRef,
+    /// Fixed clock and seed.
+    pub deterministic: bool,
+    /// What it reads; `None`: a stream whose digest is known when it ends.
+    pub input: Option<InputRef>,
+    /// The submitter's idempotency key.
+    pub key: String,
+    /// The limits that apply.
+    pub limits: Limits,
+    /// Higher runs first.
+    pub priority: i32,
+    /// Who vouched for the artifact.
+    pub signer: SignerRef,
+    /// The states it declares or was submitted with.
+    pub states: Vec<StateBinding>,
+    /// Who submitted it.
+    pub submitter: String,
+    /// The caller's trace context (W3C `traceparent`), or one made here.
+    pub traceparent: String,
+}
+
+/// A task's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputRef {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Their digest.
+    pub digest: Digest,
+    /// Whether they are in the journal's own table (small ones) or in the store.
+    pub inline: bool,
+}
+
+/// A state a task uses, bound or still to be bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateBinding {
+    /// What the task may do with it.
+    pub access: StateAccess,
+    /// The name the guest sees: `/state/<name>`.
+    pub name: String,
+    /// The state; `None` until it is bound.
+    pub state: Option<StateId>,
+}
+
+/// What a task may do with a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateAccess {
+    /// Read only.
+    #[serde(rename = "ro")]
+    ReadOnly,
+    /// Read and write.
+    #[serde(rename = "rw")]
+    ReadWrite,
+}
+
+/// A state was bound to a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// What the task may do with it.
+    pub access: StateAccess,
+    /// The state.
+    pub state: StateId,
+    /// The task's event.
+    pub task: u64,
+}
+
+/// A task began to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// Who runs it: the name of a lock that is held as long as its process lives.
+    pub owner: String,
+    /// The task's event.
+    pub task: u64,
+}
+
+/// A state was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateCreated {
+    /// How many bytes it may hold.
+    pub bytes_max: u64,
+    /// The name guests see.
+    pub name: String,
+    /// Who holds it in memory.
+    pub owner: String,
+    /// Who asked for it.
+    pub submitter: String,
+}
+
+/// A state is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateEnded {
+    /// Why.
+    pub reason: StateEnding,
+    /// The state.
+    pub state: StateId,
+}
+
+/// Why a state is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateEnding {
+    /// The last task bound to it ended.
+    LastTask,
+    /// No task was bound to it for its idle time.
+    Idle,
+    /// The process that held it died.
+    Lost,
+}
+
+/// The leaf bytes of a range were dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The first event that keeps its bytes.
+    pub before: u64,
+    /// The root of the tree of that many events.
+    pub root: Digest,
+    /// The digest of the views as of that event.
+    pub views: Digest,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::ids::TaskId;
+    use crate::statement::{Counted, NodeInfo, Predicate, TaskState, Timings, Usage};
+
+    pub(crate) fn origin() -> Origin {
+        Origin::new([7; 16])
+    }
+
+    pub(crate) fn at(second: i64) -> Timestamp {
+        Timestamp::new(1_800_000_000 + second, 123_456_000).expect("in range")
+    }
+
+    fn artifact() -> ArtifactRef {
+        ArtifactRef { digest: Digest::of(b"artifact"), name: "hello".into() }
+    }
+
+    fn signer() -> SignerRef {
+        SignerRef { dev: false, key_id: "SHA256:x".into(), principal: "ana@example.org".into() }
+    }
+
+    pub(crate) fn limits() -> Limits {
+        Limits { cpu_ms: 1, deadline_ms: 2, memory_bytes: 3, output_bytes_max: 4 }
+    }
+
+    pub(crate) fn accepted() -> Accepted {
+        Accepted {
+            artifact: artifact(),
+            deterministic: false,
+            input: Some(InputRef { bytes: 0, digest: Digest::of(b""), inline: true }),
+            key: "a key with \"quotes\", \u{1f600} and a tab\t".into(),
+            limits: limits(),
+            priority: -3,
+            signer: signer(),
+            states: vec![StateBinding {
+                access: StateAccess::ReadWrite,
+                name: "a".into(),
+                state: None,
+            }],
+            submitter: "uid:1000".into(),
+            traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        }
+    }
+
+    pub(crate) fn statement(task: u64) -> Statement {
+        let counted = Counted { bytes: 0, complete: true, digest: Digest::of(b"") };
+        Statement::of(Predicate {
+            artifact: artifact(),
+            deterministic: false,
+            exit_code: Some(-1),
+            input: counted.clone(),
+            limits: limits(),
+            message: Some("exited with -1".into()),
+            node: NodeInfo {
+                engine: "wasmtime 48".into(),
+                guidance: "off".into(),
+                origin: origin(),
+                version: "0.1.0".into(),
+            },
+            output: counted,
+            reason: Some("exit".into()),
+            signer: signer(),
+            state: TaskState::Failed,
+            submitter: "uid:1000".into(),
+            task_id: TaskId::new(origin(), task),
+            timings: Timings { accepted: at(0), ended: at(2), started: Some(at(1)) },
+            usage: Usage::default(),
+        })
+    }
+
+    /// One event of each kind.
+    pub(crate) fn one_of_each() -> Vec<Event> {
+        let state = StateId::new(origin(), 2);
+        let access = StateAccess::ReadOnly;
+        let bodies = [
+            Body::Created(NodeCreated { key_id: "SHA256:y".into(), origin: origin() }),
+            Body::NodeStarted(NodeStarted { owner: "o".into(), version: "0.1.0".into() }),
+            Body::StateCreated(StateCreated {
+                bytes_max: 1 << 20,
+                name: "a".into(),
+                owner: "o".into(),
+                submitter: "uid:1000".into(),
+            }),
+            Body::Accepted(Box::new(accepted())),
+            Body::Bound(Bound { access, state, task: 3 }),
+            Body::Started(Started { owner: "o".into(), task: 3 }),
+            Body::Ended(Box::new(statement(3))),
+            Body::StateEnded(StateEnded { reason: StateEnding::LastTask, state }),
+            Body::Sealed(Sealed { before: 4, root: Digest::of(b"r"), views: Digest::of(b"v") }),
+        ];
+        let event = |(body, seq)| Event { body, seq, time: at(0), v: EVENT_VERSION };
+        bodies.into_iter().zip(0..).map(event).collect()
+    }
+
+    #[test]
+    fn the_plain_form_is_canonical() {
+        for event in one_of_each() {
+            let leaf = event.to_leaf();
+            let canonical = canonical::to_vec(&event).expect("canonical");
+            assert_eq!(String::from_utf8_lossy(&leaf), String::from_utf8_lossy(&canonical));
+            assert_eq!(Event::from_leaf(&leaf).expect("a leaf"), event);
+        }
+    }
+
+    #[test]
+    fn another_spelling_or_an_unknown_field_is_refused() {
+        let leaf = String::from_utf8(one_of_each()[5].to_leaf()).expect("UTF-8");
+        for (from, to) in [
+            ("\"v\":1", "\"v\":1,\"x\":2"),
+            ("{\"body\"", "{ \"body\""),
+            ("task.started", "task.stopped"),
+        ] {
+            let other = leaf.replacen(from, to, 1);
+            assert_ne!(other, leaf);
+            assert!(Event::from_leaf(other.as_bytes()).is_err(), "{other}");
+        }
+    }
+}

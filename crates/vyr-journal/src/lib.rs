@@ -1,0 +1,31 @@
+//! The journal's pure core: what happened, what may happen next, and how anybody can check it.
+//!
+//! ```text
+//! Command --Ledger::decide--> Event(s) --canonical JSON--> leaf --RFC 6962--> root --SSHSIG--> checkpoint
+//!                 ^               |                          \________ inclusion proof ________/
+//!                 +-- evolve <----+                                      = Receipt
+//! ```
+//!
+//! Invariants:
+//! 1. One event is one leaf: its canonical JSON, whose `seq` is its place in the tree.
+//! 2. A task that was accepted ends exactly once, and a task that ended never changes.
+//! 3. `evolve` over the same events gives the same ledger; nothing else goes into it.
+//! 4. A changed, missing, added or moved event is found and named, up to what the last
+//!    checkpoint kept elsewhere covers.
+//!
+//! Deliberately elsewhere: where events lie and when they are durable (`vyr-journal-sql`), who
+//! runs the tasks and what time it is (`vyr-node`).
+
+mod event;
+mod ids;
+mod statement;
+
+pub use event::{
+    Accepted, Body, Bound, EVENT_VERSION, Event, InputRef, NodeCreated, NodeStarted, Sealed,
+    Started, StateAccess, StateBinding, StateCreated, StateEnded, StateEnding,
+};
+pub use ids::{Origin, ParseIdError, StateId, TaskId};
+pub use statement::{
+    ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
+    Subject, SubjectDigest, TASK_PREDICATE, TaskState, Timings, Usage,
+};
