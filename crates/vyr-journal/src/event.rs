@@ -2,6 +2,8 @@
 //!
 //! Payloads never hold secrets, and no contents: inputs and outputs are named by digest.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
@@ -53,7 +55,7 @@ pub enum Body {
     NodeStarted(NodeStarted),
     /// A task was accepted: from here on it is never forgotten.
     #[serde(rename = "task.accepted")]
-    Accepted(Box<Accepted>),
+    Accepted(Arc<Accepted>),
     /// A state was bound to a task.
     #[serde(rename = "task.bound")]
     Bound(Bound),
@@ -309,7 +311,7 @@ pub(crate) mod tests {
                 owner: "o".into(),
                 submitter: "uid:1000".into(),
             }),
-            Body::Accepted(Box::new(accepted())),
+            Body::Accepted(Arc::new(accepted())),
             Body::Bound(Bound { access, state, task: 3 }),
             Body::Started(Started { owner: "o".into(), task: 3 }),
             Body::Ended(Box::new(statement(3))),

@@ -18,6 +18,8 @@
 
 mod event;
 mod ids;
+mod keys;
+mod ledger;
 mod statement;
 
 pub use event::{
@@ -25,6 +27,10 @@ pub use event::{
     Started, StateAccess, StateBinding, StateCreated, StateEnded, StateEnding,
 };
 pub use ids::{Origin, ParseIdError, StateId, TaskId};
+pub use keys::{KEYS_MAX, KeyPrint};
+pub use ledger::{
+    Cancelled, Ending, Impossible, Ledger, Refusal, State, Submitted, Task, key_print,
+};
 pub use statement::{
     ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
     Subject, SubjectDigest, TASK_PREDICATE, TaskState, Timings, Usage,
