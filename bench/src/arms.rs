@@ -202,7 +202,7 @@ impl Case {
     fn workers(&self, pair: &Pair, threads: usize, time: Duration) -> Result<Rate> {
         let done = Arc::new(AtomicU64::new(0));
         let wrong = Arc::new(AtomicBool::new(false));
-        let workers = Workers::start(&pair.engine, threads, QUEUE)?;
+        let workers = Workers::start(&pair.engine, threads, QUEUE, || ())?;
         let output_bytes = self.output_bytes;
         let feed_until = |end: Instant| {
             while Instant::now() < end {

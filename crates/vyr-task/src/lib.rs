@@ -41,6 +41,7 @@ pub use limits::{Ceilings, Limits};
 pub use outcome::{Outcome, Reason, State, Usage};
 pub use run::{Input, Job, Output};
 pub use settings::{Kind, compatibility, engine_settings, pooling_settings};
+pub use stdio::Spill;
 pub use swap::{PagemapScan, SwapWatch};
 pub use ticker::TICK;
 pub use workers::{OnDone, Workers};

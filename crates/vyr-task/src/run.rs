@@ -18,7 +18,7 @@ use crate::control::{CancelHandle, Control, Stop, Stopped};
 use crate::engine::{Engine, Entry, Loaded, Program};
 use crate::limits::{Limits, Meter};
 use crate::outcome::{Outcome, Reason, State, Usage};
-use crate::stdio::{GuestInput, GuestOutput, OutputRules, Sink};
+use crate::stdio::{GuestInput, GuestOutput, OutputRules, Sink, Spill};
 
 /// The last bytes of a task's log that are kept.
 const LOG_TAIL_BYTES: usize = 64 << 10;
@@ -39,6 +39,9 @@ pub enum Output {
     Discard,
     /// Kept in `Outcome::output`. The output limit bounds it.
     Keep,
+    /// Kept in `Outcome::output` up to so many bytes. With more, `Outcome::output` stays empty and
+    /// all of it is written to the descriptor that is asked for then.
+    Spill(usize, Spill),
     /// Written to a file or a pipe as it comes.
     Descriptor(OwnedFd),
 }
@@ -253,6 +256,7 @@ impl Streams {
         let sink = match output {
             Output::Discard => Sink::Discard,
             Output::Keep => Sink::Keep,
+            Output::Spill(bytes, open) => Sink::Spill(bytes, open),
             Output::Descriptor(fd) => Sink::Descriptor(fd),
         };
         let bytes_max = Some(control.limits.output_bytes_max);

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rustix::fs::FileType;
@@ -189,7 +189,25 @@ impl IsTerminal for GuestInput {
 pub(crate) enum Sink {
     Discard,
     Keep,
+    /// Kept up to so many bytes; with more, all of it goes to a descriptor that is asked for then.
+    Spill(usize, Spill),
     Descriptor(OwnedFd),
+}
+
+/// Gives the descriptor for output that turned out to be large.
+pub struct Spill(Box<dyn FnOnce() -> io::Result<OwnedFd> + Send>);
+
+impl Spill {
+    /// `open` is called at most once, from the guest's thread.
+    pub fn new(open: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static) -> Self {
+        Self(Box::new(open))
+    }
+}
+
+impl std::fmt::Debug for Spill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spill").finish_non_exhaustive()
+    }
 }
 
 /// How one output stream is treated.
@@ -212,14 +230,25 @@ pub(crate) struct GuestOutput(Arc<Shared>);
 enum Target {
     Nowhere,
     Kept,
+    /// Kept until it is more than this.
+    KeptTo(usize),
     File(File),
     Pipe(pipe::Sender),
 }
 
 impl Target {
+    fn of(fd: OwnedFd) -> io::Result<Self> {
+        Ok(match stream(fd)? {
+            Stream::File(file) => Self::File(file),
+            Stream::Pipe(fd) => Self::Pipe(pipe::Sender::from_owned_fd_unchecked(fd)?),
+        })
+    }
+
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Nowhere | Self::Kept => Ok(chunks.iter().map(|chunk| chunk.len()).sum()),
+            Self::Nowhere | Self::Kept | Self::KeptTo(_) => {
+                Ok(chunks.iter().map(|chunk| chunk.len()).sum())
+            }
             Self::File(file) => Ok(rustix::io::writev(file, chunks)?),
             Self::Pipe(pipe) => pipe.try_write_vectored(chunks),
         }
@@ -230,6 +259,8 @@ impl Target {
 struct Shared {
     control: Arc<Control>,
     target: Target,
+    /// Takes the place of `target` once output was more than is kept.
+    spilled: OnceLock<Target>,
     bytes_max: Option<u64>,
     tail_bytes: usize,
     state: Mutex<Written>,
@@ -239,6 +270,7 @@ struct Shared {
 struct Written {
     bytes: u64,
     hasher: Option<Hasher>,
+    spill: Option<Spill>,
     kept: Vec<u8>,
     tail: VecDeque<u8>,
     queue: VecDeque<Bytes>,
@@ -254,24 +286,34 @@ pub(crate) struct Finished {
     pub(crate) tail: Vec<u8>,
 }
 
+impl Shared {
+    fn target(&self) -> &Target {
+        self.spilled.get().unwrap_or(&self.target)
+    }
+}
+
 impl GuestOutput {
     /// A descriptor is a file or a pipe; a pipe needs a runtime.
     pub(crate) fn new(rules: OutputRules, control: &Arc<Control>) -> io::Result<Self> {
+        let mut spill = None;
         let target = match rules.sink {
             Sink::Discard => Target::Nowhere,
             Sink::Keep => Target::Kept,
-            Sink::Descriptor(fd) => match stream(fd)? {
-                Stream::File(file) => Target::File(file),
-                Stream::Pipe(fd) => Target::Pipe(pipe::Sender::from_owned_fd_unchecked(fd)?),
-            },
+            Sink::Spill(bytes, open) => {
+                spill = Some(open);
+                Target::KeptTo(bytes)
+            }
+            Sink::Descriptor(fd) => Target::of(fd)?,
         };
         Ok(Self(Arc::new(Shared {
             control: Arc::clone(control),
             target,
+            spilled: OnceLock::new(),
             bytes_max: rules.bytes_max,
             tail_bytes: rules.tail_bytes,
             state: Mutex::new(Written {
                 hasher: rules.hash.then(Hasher::new),
+                spill,
                 ..Written::default()
             }),
         })))
@@ -295,9 +337,19 @@ impl GuestOutput {
             let excess = state.tail.len().saturating_sub(shared.tail_bytes);
             state.tail.drain(..excess);
         }
-        match &shared.target {
+        if let Target::KeptTo(most) = shared.target
+            && state.kept.len() + piece.len() > most
+            && let Some(Spill(open)) = state.spill.take()
+        {
+            let target = open().and_then(Target::of).map_err(failed)?;
+            let kept = Bytes::from(std::mem::take(&mut state.kept));
+            state.queued_bytes += kept.len();
+            state.queue.push_back(kept);
+            let _ = shared.spilled.set(target);
+        }
+        match shared.target() {
             Target::Nowhere => {}
-            Target::Kept => state.kept.extend_from_slice(&piece),
+            Target::Kept | Target::KeptTo(_) => state.kept.extend_from_slice(&piece),
             Target::File(_) | Target::Pipe(_) if piece.is_empty() => {}
             Target::File(_) | Target::Pipe(_) => {
                 state.queued_bytes += piece.len();
@@ -313,7 +365,7 @@ impl GuestOutput {
         while !state.queue.is_empty() {
             let chunks: Vec<IoSlice<'_>> =
                 state.queue.iter().take(CHUNKS_AT_ONCE).map(|chunk| IoSlice::new(chunk)).collect();
-            let mut written = match self.0.target.write(&chunks) {
+            let mut written = match self.0.target().write(&chunks) {
                 Ok(written) => written,
                 Err(e) => match e.kind() {
                     io::ErrorKind::WouldBlock => return Ok(false),
@@ -340,7 +392,7 @@ impl GuestOutput {
     pub(crate) async fn drain(&self) -> StreamResult<()> {
         while !self.drain_now()? {
             self.0.control.check().map_err(trap)?;
-            if let Target::Pipe(pipe) = &self.0.target {
+            if let Target::Pipe(pipe) = self.0.target() {
                 pipe.writable().await.map_err(failed)?;
             }
         }

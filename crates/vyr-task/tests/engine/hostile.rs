@@ -96,7 +96,7 @@ fn sleeper(seconds: u64) -> Vec<u8> {
 /// Starts `wasm` on a worker, cancels it from here, and lets the same worker run another.
 fn cancelled(wasm: &[u8], change: impl FnOnce(&mut Job)) {
     let engine = engine(1);
-    let workers = Workers::start(&engine, 1, 4).expect("threads");
+    let workers = Workers::start(&engine, 1, 4, || ()).expect("threads");
     let (done, outcomes) = std::sync::mpsc::channel();
     let cancel = CancelHandle::new();
     let mut job = Job::new(load(&engine, wasm));
@@ -259,7 +259,7 @@ fn the_engine_and_the_neighbours_survive_all_of_them() {
         .map(|wasm| load(&engine, wasm))
         .collect();
     let good = load(&engine, &guest(""));
-    let workers = Workers::start(&engine, 2, 8).expect("threads");
+    let workers = Workers::start(&engine, 2, 8, || ()).expect("threads");
     let (done, outcomes) = std::sync::mpsc::channel();
     for round in 0..40 {
         let is_good = round % 2 == 1;
