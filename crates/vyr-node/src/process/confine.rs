@@ -166,6 +166,8 @@ fn allowed_calls() -> Rules {
         libc::SYS_sendmsg,
         libc::SYS_recvmsg,
         libc::SYS_recvfrom,
+        // A pipe for large output, whose other end it gives away.
+        libc::SYS_pipe2,
         libc::SYS_sendto,
         // Memory. (A component's initial memory is a memory file of Wasmtime's own.)
         libc::SYS_memfd_create,

@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use vyr_task::{
     CancelHandle, Engine, EngineConfig, Input, Job, Limits, Outcome, Output, Program, Reason,
-    SealedCode, Workers,
+    SealedCode, Spill, Workers,
 };
 
 use super::confine::{ProcessLimits, confine};
-use super::wire::{Order, Report, RunOrder, receive, send};
+use super::wire::{
+    InputFrom, Order, OutputTo, Receiver, Report, RunOrder, Sender, encode, send_one, write_all,
+};
 use super::{Role, this_binary};
 
 /// Time over a task's deadline in which `tasks` must report: ten times what a cancellation may
@@ -26,7 +28,10 @@ use super::{Role, this_binary};
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Jobs queued in the process; the caller bounds what it sends.
-const QUEUE: usize = 64;
+const QUEUE: usize = 1 << 16;
+
+/// Inputs, outputs and logs up to this size travel inside messages.
+pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Why the process could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,21 +69,18 @@ impl TasksProcess {
     /// Starts it, for `slots` tasks at once on `workers` threads.
     pub fn start(slots: u32, workers: u32) -> Result<Self, TasksError> {
         let (ours, theirs) = UnixStream::pair().map_err(TasksError::Start)?;
-        let child = Command::new(this_binary())
-            .arg(Role::Tasks.argument())
-            .args([slots.to_string(), workers.to_string()])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(TasksError::Start)?;
+        let child = command(slots, workers, theirs).spawn().map_err(TasksError::Start)?;
         Ok(Self { child, socket: ours })
     }
 
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Another handle on the socket to it.
+    pub(crate) fn socket(&self) -> Result<UnixStream, TasksError> {
+        self.socket.try_clone().map_err(TasksError::Talk)
     }
 
     /// Runs one task and waits for its end. `input`, `output` and `log` are handed over.
@@ -90,24 +92,43 @@ impl TasksProcess {
         output: BorrowedFd<'_>,
         log: BorrowedFd<'_>,
     ) -> Result<Running, TasksError> {
-        let deadline = Duration::from_millis(spec.limits.deadline_ms);
-        let load = Order::Load { program: 0, kind: code.kind() };
-        send(&self.socket, &load, &[code.as_fd()]).map_err(TasksError::Talk)?;
         let RunSpec { args, env, limits, deterministic } = spec;
-        let order = RunOrder { program: 0, args, env, limits, deterministic };
-        send(&self.socket, &Order::Run { task: 0, spec: order }, &[input, output, log])
+        let deadline = Duration::from_millis(limits.deadline_ms);
+        let mut orders = Sender::new(self.socket()?);
+        let load = Order::Load { program: 0, kind: code.kind(), args, env };
+        let run = Order::Run(RunOrder {
+            task: 0,
+            program: 0,
+            limits,
+            deterministic,
+            input: InputFrom::Descriptor,
+            output: OutputTo::Descriptors,
+        });
+        orders
+            .send(&load, &[code.as_fd()])
+            .and_then(|()| orders.send(&run, &[input, output, log]))
             .map_err(TasksError::Talk)?;
-        let socket = self.socket.try_clone().map_err(TasksError::Talk)?;
-        Ok(Running { socket, deadline })
+        Ok(Running { socket: self.socket()?, deadline })
     }
-}
 
-impl TasksProcess {
     /// Ends it now. It has nothing to save: what it wrote is in pipes, and the rest dies with it.
     /// Taking its address space apart takes the kernel milliseconds, which nobody waits for here.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
     }
+}
+
+/// The command that starts the process, with its end of the socket on stdin.
+pub(crate) fn command(slots: u32, workers: u32, socket: UnixStream) -> Command {
+    let mut command = Command::new(this_binary());
+    command
+        .arg(Role::Tasks.argument())
+        .args([slots.to_string(), workers.to_string()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::null());
+    command
 }
 
 impl Drop for TasksProcess {
@@ -130,7 +151,7 @@ impl Running {
     pub fn canceller(&self) -> Result<impl Fn() + Send + 'static, TasksError> {
         let socket = self.socket.try_clone().map_err(TasksError::Talk)?;
         Ok(move || {
-            let _ = send(&socket, &Order::Cancel { task: 0 }, &[]);
+            let _ = send_one(&socket, &Order::Cancel { task: 0 }, &[]);
         })
     }
 
@@ -140,10 +161,14 @@ impl Running {
         let patience = self.deadline.saturating_add(GRACE);
         // The kernel takes no more than this; it is 68 years.
         let patience = patience.min(Duration::from_secs(i32::MAX.unsigned_abs().into()));
-        self.socket.set_read_timeout(Some(patience)).map_err(TasksError::Talk)?;
+        let mut reports = Receiver::new(self.socket);
+        reports.set_timeout(Some(patience)).map_err(TasksError::Talk)?;
         let lost = |why: &str| Ok(Outcome::not_run(Reason::Lost, why.to_owned()));
-        match receive::<Report>(&self.socket) {
-            Ok(Some((Report::Done { outcome, .. }, _))) => Ok(outcome),
+        match reports.next::<Report>() {
+            Ok(Some((Report::Done { outcome, .. }, _))) => Ok(*outcome),
+            Ok(Some((Report::Spilled { .. }, _))) => {
+                Err(TasksError::Talk(io::Error::other("output spilled that had a descriptor")))
+            }
             Ok(None) => lost("the process that ran it died"),
             Err(e) => match e.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
@@ -177,74 +202,134 @@ pub(super) fn serve(arguments: &[String]) -> u8 {
         return fail(e.to_string());
     }
     let socket = match rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3) {
-        Ok(fd) => Arc::new(UnixStream::from(fd)),
+        Ok(fd) => UnixStream::from(fd),
         Err(e) => return fail(format!("no socket on stdin: {e}")),
     };
-    match take_orders(&engine, threads, &socket) {
+    match take_orders(&engine, threads, socket) {
         Ok(()) => 0,
         Err(e) => fail(format!("socket: {e}")),
     }
 }
 
-fn take_orders(engine: &Engine, threads: u32, socket: &Arc<UnixStream>) -> io::Result<()> {
-    let workers = Workers::start(engine, threads as usize, QUEUE)?;
-    let mut programs: HashMap<u64, Result<Arc<Program>, String>> = HashMap::new();
+/// A program as it was loaded, or why it cannot run.
+type Loaded = Result<(Arc<Program>, Arc<Arguments>), String>;
+
+struct Arguments {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// The reports of all workers, gathered while one of them writes.
+struct Reports {
+    socket: UnixStream,
+    gathered: Mutex<Vec<u8>>,
+    writing: Mutex<Vec<u8>>,
+}
+
+impl Reports {
+    fn done(&self, task: u64, mut outcome: Outcome) {
+        let output = std::mem::take(&mut outcome.output);
+        let log = std::mem::take(&mut outcome.log);
+        let done = Report::Done { task, outcome: Box::new(outcome), output, log };
+        // All parts are bounded below the largest message.
+        let _ = encode(&done, 0, &mut lock(&self.gathered));
+    }
+
+    /// Writes what was gathered. When another thread is writing, it writes this too.
+    fn flush(&self) {
+        while !lock(&self.gathered).is_empty() {
+            let Ok(mut writing) = self.writing.try_lock() else { return };
+            std::mem::swap(&mut *writing, &mut lock(&self.gathered));
+            // When nobody listens any more, the process is about to be killed.
+            let _ = write_all(&self.socket, &writing);
+            writing.clear();
+        }
+    }
+
+    /// Makes a pipe for the output of `task` and gives its reading end away.
+    fn spill(&self, task: u64) -> io::Result<OwnedFd> {
+        let (reading, writing) = crate::pump::pipe()?;
+        let mut alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *alone, &mut lock(&self.gathered));
+        write_all(&self.socket, &alone)?;
+        alone.clear();
+        send_one(&self.socket, &Report::Spilled { task }, &[reading.as_fd()])?;
+        Ok(writing)
+    }
+}
+
+fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<()> {
+    let reports = Arc::new(Reports {
+        socket: socket.try_clone()?,
+        gathered: Mutex::default(),
+        writing: Mutex::default(),
+    });
+    let of_workers = Arc::clone(&reports);
+    let workers = Workers::start(engine, threads as usize, QUEUE, move || of_workers.flush())?;
+    let mut programs: HashMap<u64, Loaded> = HashMap::new();
     let cancels: Arc<Mutex<HashMap<u64, CancelHandle>>> = Arc::default();
-    let reports = Arc::new(Mutex::new(()));
-    let report = move |socket: &UnixStream, task: u64, outcome: Outcome| {
-        let _whole_messages = reports.lock().unwrap_or_else(PoisonError::into_inner);
-        // When nobody listens any more, the process is about to be killed.
-        let _ = send(socket, &Report::Done { task, outcome }, &[]);
-    };
-    while let Some((order, descriptors)) = receive::<Order>(socket)? {
+    let mut orders = Receiver::new(socket);
+    while let Some((order, descriptors)) = orders.next::<Order>()? {
         let mut descriptors = descriptors.into_iter();
         match order {
-            Order::Load { program, kind } => {
+            Order::Load { program, kind, args, env } => {
                 let code = descriptors.next().ok_or_else(|| io::Error::other("no code"))?;
                 let loaded = SealedCode::receive(code, kind)
                     .map_err(|e| e.to_string())
                     .and_then(|code| engine.load(code).map_err(|e| e.to_string()));
-                programs.insert(program, loaded.map(Arc::new));
+                let arguments = Arc::new(Arguments { args, env });
+                programs.insert(program, loaded.map(|loaded| (Arc::new(loaded), arguments)));
             }
-            Order::Run { task, spec } => {
-                let (Some(input), Some(output), log) =
-                    (descriptors.next(), descriptors.next(), descriptors.next())
-                else {
-                    return Err(io::Error::other("no input or output"));
-                };
-                let program = match programs.get(&spec.program) {
-                    Some(Ok(program)) => Arc::clone(program),
-                    Some(Err(why)) => {
-                        report(socket, task, Outcome::not_run(Reason::Invalid, why.clone()));
-                        continue;
-                    }
-                    None => return Err(io::Error::other("no such program")),
-                };
-                let cancel = CancelHandle::new();
-                lock(&cancels).insert(task, cancel.clone());
-                let job = Job {
-                    program,
-                    args: spec.args,
-                    env: spec.env,
-                    input: Input::Descriptor(input),
-                    output: Output::Descriptor(output),
-                    hash_output: false,
-                    log,
-                    limits: spec.limits,
-                    deterministic: spec.deterministic,
-                    cancel,
-                };
-                let (socket, report) = (Arc::clone(socket), report.clone());
-                let cancels = Arc::clone(&cancels);
-                workers.submit(job, move |outcome| {
-                    lock(&cancels).remove(&task);
-                    report(&socket, task, outcome);
-                });
+            Order::Unload { program } => {
+                programs.remove(&program);
             }
             Order::Cancel { task } => {
                 if let Some(cancel) = lock(&cancels).get(&task) {
                     cancel.cancel();
                 }
+            }
+            Order::Run(run) => {
+                let task = run.task;
+                let (program, arguments) = match programs.get(&run.program) {
+                    Some(Ok(program)) => program.clone(),
+                    Some(Err(why)) => {
+                        reports.done(task, Outcome::not_run(Reason::Invalid, why.clone()));
+                        reports.flush();
+                        continue;
+                    }
+                    None => return Err(io::Error::other("no such program")),
+                };
+                let mut next = || descriptors.next().ok_or_else(|| io::Error::other("too few"));
+                let input = match run.input {
+                    InputFrom::Inline(bytes) => Input::Bytes(bytes.into()),
+                    InputFrom::Descriptor => Input::Descriptor(next()?),
+                };
+                let (output, log) = match run.output {
+                    OutputTo::Descriptors => (Output::Descriptor(next()?), Some(next()?)),
+                    OutputTo::Report => {
+                        let reports = Arc::clone(&reports);
+                        let spill = Spill::new(move || reports.spill(task));
+                        (Output::Spill(INLINE_BYTES_MAX, spill), None)
+                    }
+                };
+                let cancel = CancelHandle::new();
+                lock(&cancels).insert(task, cancel.clone());
+                let job = Job {
+                    args: arguments.args.clone(),
+                    env: arguments.env.clone(),
+                    input,
+                    output,
+                    log,
+                    limits: run.limits,
+                    deterministic: run.deterministic,
+                    cancel,
+                    ..Job::new(program)
+                };
+                let (reports, cancels) = (Arc::clone(&reports), Arc::clone(&cancels));
+                workers.submit(job, move |outcome| {
+                    lock(&cancels).remove(&task);
+                    reports.done(task, outcome);
+                });
             }
         }
     }
