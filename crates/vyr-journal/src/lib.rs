@@ -16,15 +16,30 @@
 //! Deliberately elsewhere: where events lie and when they are durable (`vyr-journal-sql`), who
 //! runs the tasks and what time it is (`vyr-node`).
 
+mod checkpoint;
 mod event;
 mod ids;
+mod merkle;
+mod node_keys;
+mod proof;
 mod statement;
 
+pub use checkpoint::{
+    CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointFileError, ParseCheckpointError, SignedCheckpoint,
+};
 pub use event::{
     Accepted, Body, Bound, EVENT_VERSION, Event, InputRef, NodeCreated, NodeStarted, Sealed,
     Started, StateAccess, StateBinding, StateCreated, StateEnded, StateEnding,
 };
 pub use ids::{Origin, ParseIdError, StateId, TaskId};
+pub use merkle::{
+    Frontier, FrontierError, Hash, LEAVES_MAX, TILE_LEVELS, Tile, empty_root, leaf_hash, node_hash,
+};
+pub use node_keys::NodeKeys;
+pub use proof::{
+    HashSource, ProofError, consistency_proof, inclusion_proof, inclusion_proof_len, root_at,
+    verify_consistency, verify_inclusion,
+};
 pub use statement::{
     ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
     Subject, SubjectDigest, TASK_PREDICATE, TaskState, Timings, Usage,
