@@ -35,6 +35,11 @@ impl Digest {
         })
     }
 
+    /// A digest that somebody else computed, as its raw 32 bytes.
+    pub const fn from_bytes(raw: [u8; 32]) -> Self {
+        Self(raw)
+    }
+
     /// The raw 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

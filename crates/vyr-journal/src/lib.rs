@@ -16,12 +16,19 @@
 //! Deliberately elsewhere: where events lie and when they are durable (`vyr-journal-sql`), who
 //! runs the tasks and what time it is (`vyr-node`).
 
+mod checkpoint;
 mod event;
 mod ids;
 mod keys;
 mod ledger;
+mod merkle;
+mod node_keys;
+mod proof;
 mod statement;
 
+pub use checkpoint::{
+    CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointFileError, ParseCheckpointError, SignedCheckpoint,
+};
 pub use event::{
     Accepted, Body, Bound, EVENT_VERSION, Event, InputRef, NodeCreated, NodeStarted, Sealed,
     Started, StateAccess, StateBinding, StateCreated, StateEnded, StateEnding,
@@ -30,6 +37,14 @@ pub use ids::{Origin, ParseIdError, StateId, TaskId};
 pub use keys::{KEYS_MAX, KeyPrint};
 pub use ledger::{
     Cancelled, Ending, Impossible, Ledger, Refusal, State, Submitted, Task, key_print,
+};
+pub use merkle::{
+    Frontier, FrontierError, Hash, LEAVES_MAX, TILE_LEVELS, Tile, empty_root, leaf_hash, node_hash,
+};
+pub use node_keys::NodeKeys;
+pub use proof::{
+    HashSource, ProofError, consistency_proof, inclusion_proof, inclusion_proof_len, root_at,
+    verify_consistency, verify_inclusion,
 };
 pub use statement::{
     ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
