@@ -391,14 +391,8 @@ impl Ledger {
                 self.tasks.insert(seq, task);
             }
             Body::Bound(bound) => {
-                let name = self.states.get(&bound.state.seq()).map(|s| s.created.name.clone());
                 if let Some(task) = self.tasks.get_mut(&bound.task) {
-                    for binding in &mut Arc::make_mut(&mut task.accepted).states {
-                        if Some(&binding.name) == name.as_ref() {
-                            binding.state = Some(bound.state);
-                            binding.access = bound.access;
-                        }
-                    }
+                    bind_in(&self.states, task, bound);
                 }
                 self.count(bound.state, 1, event.time);
             }
@@ -474,6 +468,11 @@ impl Ledger {
         self.tasks.insert(seq, task);
     }
 
+    /// Binds a state to a task that is about to be restored.
+    pub fn restore_binding(&self, task: &mut Task, bound: &Bound) {
+        bind_in(&self.states, task, bound);
+    }
+
     /// The same of a state; before the tasks that are bound to it.
     pub fn restore_state(&mut self, seq: u64, created: StateCreated, at: Timestamp) {
         self.states.insert(seq, State { created, tasks: 0, idle_since: at });
@@ -482,6 +481,16 @@ impl Ledger {
     /// The same of a recent submission's key, oldest first.
     pub fn restore_key(&mut self, print: KeyPrint, seq: u64) {
         self.keys.insert(print, seq);
+    }
+}
+
+fn bind_in(states: &BTreeMap<u64, State>, task: &mut Task, bound: &Bound) {
+    let Some(state) = states.get(&bound.state.seq()) else { return };
+    for binding in &mut Arc::make_mut(&mut task.accepted).states {
+        if binding.name == state.created.name {
+            binding.state = Some(bound.state);
+            binding.access = bound.access;
+        }
     }
 }
 

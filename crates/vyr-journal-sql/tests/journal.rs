@@ -1,0 +1,183 @@
+//! The journal on a real disk.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use vyr_base::Digest;
+use vyr_journal::{
+    Accepted, ArtifactRef, Body, EVENT_VERSION, Ending, Event, Ledger, Limits, NodeCreated,
+    NodeInfo, Origin, SignerRef, Submitted, TaskId, TaskState, inclusion_proof, leaf_hash,
+    verify_inclusion,
+};
+use vyr_journal_sql::{AppendError, Entry, Journal};
+
+fn origin() -> Origin {
+    Origin::new([9; 16])
+}
+
+fn open(path: &Path) -> Journal {
+    let created = NodeCreated { key_id: "SHA256:k".into(), origin: origin() };
+    Journal::open(path, || (created, Timestamp::UNIX_EPOCH)).expect("journal")
+}
+
+fn accepted(key: u64) -> Accepted {
+    Accepted {
+        artifact: ArtifactRef { digest: Digest::of(b"a"), name: "a".into() },
+        deterministic: false,
+        input: None,
+        key: key.to_string(),
+        limits: Limits { cpu_ms: 1, deadline_ms: 1, memory_bytes: 1, output_bytes_max: 1 },
+        priority: 0,
+        signer: SignerRef { dev: true, key_id: "SHA256:s".into(), principal: "dev".into() },
+        states: Vec::new(),
+        submitter: "uid:0".into(),
+        traceparent: String::new(),
+    }
+}
+
+fn node() -> NodeInfo {
+    NodeInfo { engine: "e".into(), guidance: "off".into(), origin: origin(), version: "0".into() }
+}
+
+/// Numbers bodies from the ledger's place, takes them in, and gives the batch.
+fn batch(ledger: &mut Ledger, bodies: Vec<Body>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for body in bodies {
+        let seq = ledger.next_seq();
+        let event = Event { body, seq, time: Timestamp::UNIX_EPOCH, v: EVENT_VERSION };
+        ledger.evolve(&event).expect("possible");
+        entries.push(Entry::from(event));
+    }
+    entries
+}
+
+fn submit(ledger: &mut Ledger, key: u64) -> (TaskId, Vec<Entry>) {
+    let id = TaskId::new(ledger.origin(), ledger.next_seq());
+    let Ok(Submitted::New(bodies)) = ledger.submit(accepted(key), false) else { panic!("refused") };
+    (id, batch(ledger, bodies))
+}
+
+/// `n` tasks, of which all but the last `alive` have ended.
+fn fill(journal: &mut Journal, ledger: &mut Ledger, n: u64, alive: u64) -> Vec<TaskId> {
+    let mut ids = Vec::new();
+    for key in 0..n {
+        let (id, mut entries) = submit(ledger, key);
+        let started = ledger.start(id, "owner").expect("may start");
+        entries.extend(batch(ledger, vec![started]));
+        if key < n - alive {
+            let ending = Ending::unseen(TaskState::Completed, None, None);
+            let ended = ledger.end(id, ending, &node(), Timestamp::UNIX_EPOCH).expect("may end");
+            entries.extend(batch(ledger, ended));
+        }
+        journal.append(&entries).expect("append");
+        ids.push(id);
+    }
+    ids
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_reopening_and_can_be_proved() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    let mut journal = open(&path);
+    let mut ledger = journal.ledger().expect("ledger");
+    let ids = fill(&mut journal, &mut ledger, 300, 2);
+    let (size, root) = (journal.size(), journal.root());
+    drop(journal);
+
+    let journal = open(&path);
+    assert_eq!((journal.size(), journal.root()), (size, root));
+    let again = journal.ledger().expect("ledger");
+    assert_eq!(again.tasks(), ledger.tasks());
+    assert_eq!(again.tasks().len(), 2);
+    let reader = journal.reader().expect("reader");
+    for seq in [0, 1, 255, 256, 700, size - 1] {
+        let leaf = reader.leaf_at(seq).expect("read").expect("there");
+        let proof = inclusion_proof(seq, size, &reader).expect("proof");
+        assert!(verify_inclusion(leaf_hash(&leaf), seq, size, &proof, root), "{seq}");
+        assert!(!verify_inclusion(leaf_hash(b"other"), seq, size, &proof, root), "{seq}");
+    }
+    assert_eq!(
+        reader.task(ids[0].seq()).expect("row").expect("there").state,
+        Some(TaskState::Completed)
+    );
+    assert_eq!(reader.tasks(u64::MAX, 10, true).expect("rows").len(), 2);
+}
+
+#[test]
+fn a_writer_that_is_behind_is_told_and_takes_nothing() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    let (mut first, mut second) = (open(&path), open(&path));
+    assert_eq!(first.origin(), second.origin());
+    let (mut mine, mut theirs) = (first.ledger().expect("l"), second.ledger().expect("l"));
+    let (_, entries) = submit(&mut mine, 1);
+    first.append(&entries).expect("append");
+    let (_, late) = submit(&mut theirs.clone(), 2);
+    let refused = second.append(&late);
+    assert!(matches!(refused, Err(AppendError::Behind { size: 2 })), "{refused:?}");
+    second.catch_up(&mut theirs).expect("catch up");
+    assert_eq!(theirs.tasks(), mine.tasks());
+    let (_, entries) = submit(&mut theirs, 2);
+    second.append(&entries).expect("append");
+    assert_eq!(second.size(), 3);
+}
+
+#[test]
+fn views_made_anew_are_the_same_and_a_changed_view_is_noticed() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    let mut journal = open(&path);
+    let mut ledger = journal.ledger().expect("ledger");
+    fill(&mut journal, &mut ledger, 20, 3);
+    let (before, after) = journal.rebuild().expect("rebuild");
+    assert_eq!(before, after);
+    let spoil = rusqlite::Connection::open(&path).expect("open");
+    spoil.execute("UPDATE tasks SET state = 5 WHERE state = 3 AND seq < 10", []).expect("spoil");
+    let (before, after) = journal.rebuild().expect("rebuild");
+    assert_ne!(before, after);
+}
+
+#[test]
+fn a_sealed_range_loses_its_bytes_and_keeps_its_hashes() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    let mut journal = open(&path);
+    let mut ledger = journal.ledger().expect("ledger");
+    fill(&mut journal, &mut ledger, 1_000, 0);
+    let before = journal.seal_point(100, &ledger).expect("asked").expect("something to gain");
+    let seal = vyr_journal::Sealed {
+        before,
+        root: vyr_journal::root_at(before, &journal.reader().expect("reader")).expect("root"),
+        views: journal.view_digest(before).expect("digest"),
+    };
+    let entries = batch(&mut ledger, vec![Body::Sealed(seal.clone())]);
+    journal.append(&entries).expect("append");
+    while journal.drop_sealed().expect("drop") {}
+    let reader = journal.reader().expect("reader");
+    assert_eq!(reader.leaf_at(before - 1).expect("read"), None);
+    assert!(
+        reader.leaf_at(0).expect("read").is_some()
+            && reader.leaf_at(before).expect("read").is_some()
+    );
+    let size = journal.size();
+    let proof = inclusion_proof(before, size, &reader).expect("proof");
+    let leaf = reader.leaf_at(before).expect("read").expect("there");
+    assert!(verify_inclusion(leaf_hash(&leaf), before, size, &proof, journal.root()));
+    assert_eq!(journal.view_digest(0).expect("digest"), seal.views);
+    let (old, new) = journal.rebuild().expect("rebuild");
+    assert_eq!(old, new);
+    // And nothing more to gain.
+    assert_eq!(journal.seal_point(100, &ledger).expect("asked"), None);
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    std::fs::write(&path, b"not a database at all, but long enough to be looked at as one....")
+        .expect("write");
+    let created =
+        || (NodeCreated { key_id: String::new(), origin: origin() }, Timestamp::UNIX_EPOCH);
+    assert!(Journal::open(&path, created).is_err());
+}
