@@ -44,6 +44,7 @@ pub struct Journal {
     /// The first event that keeps its bytes, and the first whose bytes are still to be dropped.
     sealed: u64,
     dropped: u64,
+    locked: bool,
 }
 
 impl Journal {
@@ -61,6 +62,7 @@ impl Journal {
             frontier: Frontier::new(),
             sealed: 0,
             dropped: 0,
+            locked: false,
         };
         let begin = journal.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let there: bool =
@@ -106,28 +108,61 @@ impl Journal {
         Reader::open(&self.path)
     }
 
-    /// Appends a batch. When it returns, the batch is on the disk.
+    /// Keeps other processes from appending until the next `append` or `unlock`; waits for those
+    /// that are at it. Returns whether they appended something this journal has not seen, which
+    /// the caller then takes in with `catch_up`.
+    pub fn lock(&mut self) -> Result<bool, JournalError> {
+        if !self.locked {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.locked = true;
+        }
+        let size: i64 = self
+            .connection
+            .prepare_cached("SELECT size FROM head")?
+            .query_row([], |row| row.get(0))?;
+        Ok(number(self.frontier.size()) != size)
+    }
+
+    /// Lets others append again; nothing was.
+    pub fn unlock(&mut self) {
+        if self.locked {
+            // It fails only when SQLite has rolled back by itself.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            self.locked = false;
+        }
+    }
+
+    /// Appends a batch. When it returns, the batch is on the disk, or nothing of it is, and the
+    /// lock is free.
     ///
     /// # Panics
     /// If an event's `seq` is not its place: the caller numbers them from `size`.
     pub fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let size: i64 =
-            transaction.prepare_cached("SELECT size FROM head")?.query_row([], |row| row.get(0))?;
-        if number(self.frontier.size()) != size {
-            return Err(AppendError::Behind { size: size.cast_unsigned() });
+        let appended = self.append_locked(batch);
+        if appended.is_err() {
+            self.unlock();
+        }
+        appended
+    }
+
+    fn append_locked(&mut self, batch: &[Entry]) -> Result<(), AppendError> {
+        if self.lock()? {
+            let size = self.connection.query_row("SELECT size FROM head", [], |row| {
+                row.get::<_, i64>(0).map(i64::cast_unsigned)
+            })?;
+            return Err(AppendError::Behind { size });
         }
         let mut frontier = self.frontier.clone();
-        write(&transaction, &mut frontier, batch)?;
+        write(&self.connection, &mut frontier, batch)?;
         let sealed = batch.iter().rev().find_map(|entry| match &entry.event.body {
             Body::Sealed(sealed) => Some(sealed.before),
             _ => None,
         });
         if let Some(before) = sealed {
-            transaction.execute("UPDATE head SET sealed = ?1", [number(before)])?;
+            self.connection.execute("UPDATE head SET sealed = ?1", [number(before)])?;
         }
-        transaction.commit()?;
+        self.connection.execute_batch("COMMIT")?;
+        self.locked = false;
         self.frontier = frontier;
         self.sealed = sealed.unwrap_or(self.sealed);
         Ok(())

@@ -73,6 +73,11 @@ impl TasksProcess {
         Ok(Self { child, socket: ours })
     }
 
+    /// Whether it still lives.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -103,6 +108,7 @@ impl TasksProcess {
             deterministic,
             input: InputFrom::Descriptor,
             output: OutputTo::Descriptors,
+            states: Vec::new(),
         });
         orders
             .send(&load, &[code.as_fd()])
@@ -283,6 +289,8 @@ fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<
             Order::Unload { program } => {
                 programs.remove(&program);
             }
+            // Until states are there.
+            Order::MakeState { .. } | Order::DropState { .. } => {}
             Order::Cancel { task } => {
                 if let Some(cancel) = lock(&cancels).get(&task) {
                     cancel.cancel();

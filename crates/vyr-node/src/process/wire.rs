@@ -50,6 +50,10 @@ pub(crate) enum Order {
     Run(RunOrder),
     /// End `task` if it still runs.
     Cancel { task: u64 },
+    /// Hold a state of at most so many bytes.
+    MakeState { state: u64, bytes_max: u64 },
+    /// Forget it; tasks that use it keep it until they end.
+    DropState { state: u64 },
 }
 
 /// One task. Descriptors beside it: those of input, output and log that are to be descriptors, in
@@ -62,6 +66,8 @@ pub(crate) struct RunOrder {
     pub(crate) deterministic: bool,
     pub(crate) input: InputFrom,
     pub(crate) output: OutputTo,
+    /// Number, name, and whether it may be written.
+    pub(crate) states: Vec<(u64, String, bool)>,
 }
 
 /// Where standard input comes from.
@@ -335,6 +341,7 @@ mod tests {
                 deterministic: false,
                 input: InputFrom::Inline(vec![7; bytes]),
                 output: OutputTo::Report,
+                states: Vec::new(),
             })
         };
         let mut sender = Sender::new(here);

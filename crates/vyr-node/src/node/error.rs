@@ -1,0 +1,116 @@
+//! Why a node does not do what it was asked.
+
+use std::time::Duration;
+
+use vyr_base::{Category, Problem};
+use vyr_journal::Refusal;
+use vyr_journal_sql::JournalError;
+
+use crate::report::Report;
+
+/// Why a node does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The ledger says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too much waits already.
+    #[error("{waiting} tasks wait, which is as many as this node lets wait")]
+    Overloaded {
+        /// How many.
+        waiting: usize,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The node is about to stop.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The journal cannot be written, so nothing can be promised.
+    #[error("the journal cannot be written: {why}")]
+    Unwritable {
+        /// What SQLite or the system said.
+        why: String,
+        /// How to mend it.
+        hint: Option<String>,
+    },
+    /// An artifact that is no Wasm command.
+    #[error("artifact {digest} is a container image or another kind, not a Wasm artifact")]
+    Unsupported {
+        /// Its digest.
+        digest: String,
+    },
+    /// A value of a request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// It is somebody else's.
+    #[error("{0}")]
+    Denied(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// A problem of another part.
+    #[error("{0}")]
+    Other(Report),
+}
+
+impl From<JournalError> for NodeError {
+    fn from(error: JournalError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<Report> for NodeError {
+    fn from(report: Report) -> Self {
+        Self::Other(report)
+    }
+}
+
+impl NodeError {
+    /// The closer word a client may act on, else the category's.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unsupported { .. } => "unsupported_artifact",
+            Self::Overloaded { .. } => "resource_exhausted",
+            other => other.category().word(),
+        }
+    }
+
+    /// When the same call may succeed, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Unwritable { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}
+
+impl Problem for NodeError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Refused(refusal) => refusal.category(),
+            Self::Overloaded { .. } | Self::Stopping | Self::Unwritable { .. } => {
+                Category::Transient
+            }
+            Self::Unsupported { .. } | Self::Invalid(_) => Category::Usage,
+            Self::Denied(_) => Category::Auth,
+            Self::NotFound(_) => Category::NotFound,
+            Self::Other(report) => report.category(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(refusal) => refusal.hint(),
+            Self::Overloaded { retry_after, .. } => {
+                Some(format!("try again in {} ms", retry_after.as_millis()))
+            }
+            Self::Stopping => Some("start it again: vyr up".into()),
+            Self::Unwritable { hint, .. } => hint.clone(),
+            Self::Unsupported { .. } => Some("containers are services: use vyr deploy".into()),
+            Self::Invalid(_) | Self::Denied(_) | Self::NotFound(_) => None,
+            Self::Other(report) => report.hint(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! A node: tasks submitted, remembered, run, ended and proved.
+//!
+//! ```text
+//!  callers --Command--> inbox --> core (one thread, owns the ledger and the journal)
+//!                                   | decide, evolve, one commit a turn, then the effects:
+//!                                   +--> answers to callers
+//!                                   +--> orders to the process `tasks`, whose reports come back
+//!                                   +--> spans to those who watch
+//!  preparers (two threads): artifact -> machine code       pumps: large inputs and outputs
+//! ```
+//!
+//! Invariants:
+//! 1. Nothing is answered, started or shown before the event that says so is on the disk.
+//! 2. What has come in while a commit was under way is the next commit: one sync serves all.
+//! 3. The core waits for its inbox and the disk, and for nothing else.
+//! 4. Every queue is bounded; what does not fit is refused with a time to come back at.
+//!
+//! Deliberately elsewhere: what may happen (`vyr-journal`), who is calling (`crate::api`), which
+//! process this is (`crate::process`).
+
+mod admission;
+mod artifacts;
+mod core;
+mod error;
+mod executor;
+mod handle;
+mod inbox;
+mod input;
+mod metrics;
+mod program;
+mod span;
+
+pub use admission::Budget;
+pub use core::{NodeConfig, Retention};
+pub use error::NodeError;
+pub use executor::{Host, LocalHost};
+pub use handle::{Caller, Node, Snapshot, Submission, SubmittedInput, TaskView, Waiting};
+pub use metrics::{Metrics, TIME_BOUNDS_US, Value};
+pub use span::{
+    Delivered, Ended, SpanFilter, SpanKind, TaskSpan, TraceContext, context_of, end_spans,
+    submit_span,
+};
