@@ -22,6 +22,7 @@ mod ids;
 mod merkle;
 mod node_keys;
 mod proof;
+mod receipt;
 mod statement;
 
 pub use checkpoint::{
@@ -39,6 +40,10 @@ pub use node_keys::NodeKeys;
 pub use proof::{
     HashSource, ProofError, consistency_proof, inclusion_proof, inclusion_proof_len, root_at,
     verify_consistency, verify_inclusion,
+};
+pub use receipt::{
+    RECEIPT_BYTES_MAX, RECEIPT_VERSION, Receipt, ReceiptError, StatementFault, Verified,
+    verify_receipt,
 };
 pub use statement::{
     ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
