@@ -16,6 +16,7 @@
 //! Deliberately elsewhere: where events lie and when they are durable (`vyr-journal-sql`), who
 //! runs the tasks and what time it is (`vyr-node`).
 
+mod audit;
 mod checkpoint;
 mod event;
 mod ids;
@@ -25,6 +26,7 @@ mod proof;
 mod receipt;
 mod statement;
 
+pub use audit::{AuditError, Auditor, Entry, FAULTS_MAX, Fault, Head, Kept, Sound};
 pub use checkpoint::{
     CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointFileError, ParseCheckpointError, SignedCheckpoint,
 };
