@@ -21,6 +21,7 @@ pub mod artifact;
 pub mod base;
 mod base64;
 mod checks;
+pub mod journal;
 pub mod keys;
 pub mod mutate;
 pub mod sections;
@@ -49,6 +50,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("allowed_signers", signing::allowed_signers),
     ("revoked_keys", signing::revoked_keys),
     ("trust", signing::trust),
+    ("frontier", journal::frontier),
+    ("checkpoint", journal::checkpoint),
+    ("receipt", journal::receipt),
     ("oci_layout", store::oci_layout),
     ("oci_index", store::oci_index),
     ("oci_manifest", store::oci_manifest),

@@ -30,7 +30,7 @@ const FAULTS_MAX: usize = 200;
 const COLUMN_MAX: usize = (8 << 10) + 1;
 
 /// The moment of every verdict.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_781_524_800).expect("June 2026")
 }
 
@@ -217,6 +217,6 @@ fn vouched(signer: &Signer, [signers, revoked, message, armored]: [&[u8]; 4]) {
 }
 
 /// Whether a line's words have this `KIND DATA`.
-fn holds(words: &[&str], key: &str) -> bool {
+pub(crate) fn holds(words: &[&str], key: &str) -> bool {
     words.windows(2).any(|pair| key.split_once(' ') == Some((pair[0], pair[1])))
 }

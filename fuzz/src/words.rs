@@ -105,6 +105,23 @@ const SIGNERS: &[&str] = &[
     "\n%%\n",
 ];
 
+const LOG: &[&str] = &[
+    "vyr/journal/",
+    "\\n9\\n",
+    "9007199254740992",
+    "\"checkpoint\":",
+    "\"event\":",
+    "\"proof\":[",
+    "\"signature\":",
+    ",\"v\":1}\n",
+    "\"seq\":",
+    "\"task.ended\"",
+    "\"task.started\"",
+    "\"sha256:",
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "\n%%\n",
+];
+
 const TAR: &[&str] = &[
     "oci-layout",
     "index.json",
@@ -136,6 +153,9 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         "signature" => &[ARMOR],
         "allowed_signers" | "revoked_keys" => &[SIGNERS, &["SHA256:", "-cert-v01", "SSHKRL\n\0"]],
         "trust" => &[SIGNERS, ARMOR, &["sha256:"]],
+        "frontier" => &[&["\u{1}", "\0\0\0\0", "\u{10}"]],
+        "checkpoint" => &[LOG, JSON, ARMOR],
+        "receipt" => &[LOG, JSON, ARMOR, SIGNERS],
         "oci_layout" => &[JSON, &["\"imageLayoutVersion\":", "\"1.0.0\"", "1.0.0"]],
         "blob_read" => &[&["\n%%\n"]],
         "oci_index" | "oci_manifest" | "import_graph" => &[JSON, OCI, LINKS],

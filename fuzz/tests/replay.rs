@@ -53,7 +53,7 @@ macro_rules! targets {
 
 targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
-    allowed_signers revoked_keys trust oci_layout oci_index oci_manifest blob_read import_tar
+    allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip
 }
 
@@ -164,6 +164,7 @@ mod seeded_defects {
     use vyr_artifact::{Signature, signed_bytes};
     use vyr_base::Digest;
     use vyr_fuzz::sections::{linked, parts};
+    use vyr_journal::{NodeKeys, Receipt, verify_receipt};
 
     /// Takes upper-case digits for a second spelling.
     fn lax_digest(input: &[u8]) {
@@ -190,6 +191,16 @@ mod seeded_defects {
         }
     }
 
+    /// Believes a receipt for its signature, whatever the proof.
+    fn receipt_without_proof(input: &[u8]) {
+        let [file, keys] = parts(input);
+        let (Ok(receipt), Ok(keys)) = (Receipt::parse(file), NodeKeys::parse(keys)) else { return };
+        let ended = receipt.statement().predicate.timings.ended;
+        if receipt.checkpoint().verify(&keys, ended).is_ok() {
+            assert!(verify_receipt(file, &keys, true).is_ok(), "another event was believed");
+        }
+    }
+
     /// Follows links by name and forgets to compare sizes.
     fn sizes_unchecked(input: &[u8]) {
         let documents = linked(input);
@@ -206,10 +217,11 @@ mod seeded_defects {
 
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 4] = [
+        let defects: [(&str, vyr_fuzz::Target); 5] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
+            ("receipt", receipt_without_proof),
             ("import_graph", sizes_unchecked),
         ];
         for (name, defect) in defects {

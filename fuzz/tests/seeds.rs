@@ -20,6 +20,10 @@ use vyr_fuzz::sections::join;
 use vyr_fuzz::words::dictionary;
 use vyr_fuzz::{TARGETS, target};
 
+/// Signed with the first of [`KEYS`].
+const GOLDEN_RECEIPT: &[u8] =
+    include_bytes!("../../crates/vyr-journal/tests/golden/receipt-v1.json");
+
 /// All corpora together: what a clone of the repository can carry.
 const CORPUS_BYTES_MAX: usize = 1 << 20;
 
@@ -95,6 +99,7 @@ fn seeds() -> Seeds {
     base(&mut add);
     documents(&mut add);
     signing(&mut add);
+    journal(&mut add);
     layouts(&mut add);
     archives(&mut add);
     seeds
@@ -226,6 +231,53 @@ fn documents(add: Add<'_>) {
     value["config"] = descriptor("application/vnd.oci.empty.v1+json", b"{ }");
     add("referrer", "other-config", value.to_string().as_bytes());
     add("referrer", "not-a-referrer", full.manifest.bytes());
+}
+
+fn journal(add: Add<'_>) {
+    add("frontier", "empty", &[1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let five = [&[1, 0, 0, 0, 0, 0, 0, 0, 5][..], &[7; 64]].concat();
+    add("frontier", "five", &five);
+    add("frontier", "short", &five[..70]);
+    add("frontier", "too-many", &[&[1][..], &[0xff; 8], &[7; 64]].concat());
+
+    let line = |key: &vyr_fuzz::keys::Key| key.line();
+    let golden = str::from_utf8(GOLDEN_RECEIPT).expect("JSON");
+    let receipt = |receipt: &str, keys: &str| join(&[receipt.as_bytes(), keys.as_bytes()]);
+    let node = line(&KEYS[0]);
+    add("receipt", "good", &receipt(golden, &node));
+    let signers = format!("# ours\nnode namespaces=\"vyr-checkpoint\" {node}\n");
+    add("receipt", "good-signers", &receipt(golden, &signers));
+    add("receipt", "nobody", &receipt(golden, ""));
+    add("receipt", "stranger", &receipt(golden, &format!("{} node-b\n", line(&KEYS[1]))));
+    let expired = format!("node valid-before=\"20200101Z\" {node}\n");
+    add("receipt", "expired", &receipt(golden, &expired));
+    let value: Value = serde_json::from_str(golden).expect("JSON");
+    let mut edited = |name: &str, edit: &dyn Fn(&mut Value)| {
+        let mut value = value.clone();
+        edit(&mut value);
+        // Keys of `Value` are sorted, and all of them are ASCII: this is canonical.
+        add("receipt", name, &receipt(&format!("{value}\n"), &node));
+    };
+    edited("forged", &|v| v["event"]["body"]["payload"]["predicate"]["exit_code"] = json!(0));
+    edited("torn", &|v| v["event"]["body"]["payload"]["subject"][0]["name"] = json!("input"));
+    edited("moved", &|v| v["event"]["seq"] = json!(5));
+    edited("cut", &|v| drop(v["proof"].as_array_mut().expect("a list").pop()));
+    edited("swapped", &|v| v["proof"].as_array_mut().expect("a list").swap(0, 1));
+    edited("version", &|v| v["v"] = json!(2));
+    let text = value["checkpoint"].as_str().expect("a text").to_owned();
+    let signed = |key: &vyr_fuzz::keys::Key| key.sign(Namespace::Checkpoint, text.as_bytes());
+    for (index, key) in KEYS.iter().enumerate() {
+        let signature = signed(key);
+        edited(&format!("signed-{index}"), &|v| v["signature"] = json!(signature));
+    }
+    for (index, key) in KEYS.iter().enumerate() {
+        let file = json!({"checkpoint": text, "signature": signed(key), "v": 1});
+        add("checkpoint", &format!("file-{index}"), format!("{file}\n").as_bytes());
+    }
+    add("checkpoint", "text", text.as_bytes());
+    add("checkpoint", "extension", format!("{text}more\n").as_bytes());
+    add("checkpoint", "zero", text.replace("\n9\n", "\n09\n").as_bytes());
+    add("checkpoint", "unpadded", text.replace('=', "").as_bytes());
 }
 
 fn signing(add: Add<'_>) {

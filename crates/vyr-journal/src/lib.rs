@@ -16,6 +16,7 @@
 //! Deliberately elsewhere: where events lie and when they are durable (`vyr-journal-sql`), who
 //! runs the tasks and what time it is (`vyr-node`).
 
+mod audit;
 mod checkpoint;
 mod event;
 mod ids;
@@ -24,8 +25,10 @@ mod ledger;
 mod merkle;
 mod node_keys;
 mod proof;
+mod receipt;
 mod statement;
 
+pub use audit::{AuditError, Auditor, Entry, FAULTS_MAX, Fault, Head, Kept, Sound};
 pub use checkpoint::{
     CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointFileError, ParseCheckpointError, SignedCheckpoint,
 };
@@ -45,6 +48,10 @@ pub use node_keys::NodeKeys;
 pub use proof::{
     HashSource, ProofError, consistency_proof, inclusion_proof, inclusion_proof_len, root_at,
     verify_consistency, verify_inclusion,
+};
+pub use receipt::{
+    RECEIPT_BYTES_MAX, RECEIPT_VERSION, Receipt, ReceiptError, StatementFault, Verified,
+    verify_receipt,
 };
 pub use statement::{
     ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
