@@ -38,6 +38,19 @@ impl Category {
         }
     }
 
+    /// As JSON and the interfaces write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Usage => "usage",
+            Self::Auth => "auth",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Transient => "transient",
+            Self::Internal => "internal",
+        }
+    }
+
     /// Whether the same command may succeed when it is run again unchanged.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::Transient)

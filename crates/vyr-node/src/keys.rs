@@ -205,15 +205,25 @@ pub fn list(data: &DataDir) -> Result<Vec<(String, PublicKey)>> {
 /// The development key, made on first use. The caller has checked that the directory may have
 /// one (`Trust`).
 pub(crate) fn dev_key(data: &DataDir) -> Result<PrivateKey> {
-    let path = data.keys()?.join(DEV);
+    private(&data.keys()?.join(DEV), "vyr development key")
+}
+
+/// The node's own key, which signs its checkpoints, made on first use.
+pub(crate) fn node_key(data: &DataDir) -> Result<PrivateKey> {
+    private(&data.directory("node")?.join("key"), "vyr node key")
+}
+
+/// Reads a private key of ours; makes it if it is not there.
+fn private(path: &Path, comment: &str) -> Result<PrivateKey> {
     // Another process may be between the two halves, or have died there.
     if !path.exists() || !path.with_extension("pub").exists() {
-        write_pair(&path, "vyr development key")?;
+        write_pair(path, comment)?;
     }
-    match SigningKey::open(&path)? {
+    match SigningKey::open(path)? {
         SigningKey::File(key) => Ok(*key),
         SigningKey::Agent(_) => {
-            Err(KeyError::Format { path, source: ssh_key::Error::FormatEncoding }.into())
+            let (path, source) = (path.to_owned(), ssh_key::Error::FormatEncoding);
+            Err(KeyError::Format { path, source }.into())
         }
     }
 }

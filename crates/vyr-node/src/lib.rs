@@ -18,6 +18,7 @@ pub mod artifact;
 mod data_dir;
 mod doctor;
 pub mod keys;
+pub mod node;
 pub mod process;
 mod pump;
 mod report;

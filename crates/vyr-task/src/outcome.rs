@@ -45,6 +45,26 @@ pub enum Reason {
     Internal,
 }
 
+impl Reason {
+    /// As JSON and the interfaces write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Trap => "trap",
+            Self::Memory => "memory",
+            Self::Stack => "stack",
+            Self::Table => "table",
+            Self::Deadline => "deadline",
+            Self::Cpu => "cpu",
+            Self::Output => "output",
+            Self::Invalid => "invalid",
+            Self::CompileLimit => "compile_limit",
+            Self::Lost => "lost",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// What a task used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {

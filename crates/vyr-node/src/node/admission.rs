@@ -105,11 +105,6 @@ impl Admission {
     pub(crate) fn used(&self) -> Budget {
         self.used
     }
-
-    /// Whether tasks wait that are ready.
-    pub(crate) fn waiting(&self) -> usize {
-        self.ready.len()
-    }
 }
 
 #[cfg(test)]
@@ -155,6 +150,6 @@ mod tests {
                 tasks.ended(running.remove(round % running.len()));
             }
         }
-        assert_eq!((tasks.waiting(), tasks.used().tasks), (0, 0));
+        assert_eq!((tasks.ready.len(), tasks.used().tasks), (0, 0));
     }
 }

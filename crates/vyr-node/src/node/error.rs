@@ -46,6 +46,9 @@ pub enum NodeError {
     /// It is somebody else's.
     #[error("{0}")]
     Denied(String),
+    /// Not in the state it is in.
+    #[error("{0}")]
+    Conflict(String),
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -95,6 +98,7 @@ impl Problem for NodeError {
             }
             Self::Unsupported { .. } | Self::Invalid(_) => Category::Usage,
             Self::Denied(_) => Category::Auth,
+            Self::Conflict(_) => Category::Conflict,
             Self::NotFound(_) => Category::NotFound,
             Self::Other(report) => report.category(),
         }
@@ -109,7 +113,7 @@ impl Problem for NodeError {
             Self::Stopping => Some("start it again: vyr up".into()),
             Self::Unwritable { hint, .. } => hint.clone(),
             Self::Unsupported { .. } => Some("containers are services: use vyr deploy".into()),
-            Self::Invalid(_) | Self::Denied(_) | Self::NotFound(_) => None,
+            Self::Invalid(_) | Self::Denied(_) | Self::Conflict(_) | Self::NotFound(_) => None,
             Self::Other(report) => report.hint(),
         }
     }

@@ -41,10 +41,11 @@ impl LocalHost {
 impl Host for LocalHost {
     fn start_tasks(&mut self) -> io::Result<UnixStream> {
         let fresh = std::mem::take(&mut self.fresh);
-        let process = match self.process.take() {
-            // The one of `new`, not used yet.
-            Some(mut process) if fresh && process.is_alive() => process,
-            _ => TasksProcess::start(self.slots, self.workers).map_err(io::Error::other)?,
+        // The one of `new`, not used yet.
+        let first = self.process.take().filter(|_| fresh);
+        let process = match first {
+            Some(process) => process,
+            None => TasksProcess::start(self.slots, self.workers).map_err(io::Error::other)?,
         };
         let socket = process.socket().map_err(io::Error::other)?;
         self.process = Some(process);

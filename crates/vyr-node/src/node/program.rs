@@ -120,7 +120,8 @@ impl Preparers {
         let receiver = Arc::new(Mutex::new(receiver));
         let cache = Arc::new(cache);
         for n in 0..PREPARERS {
-            let (store, cache, compiler) = (store.clone(), Arc::clone(&cache), Arc::clone(&compiler));
+            let (store, cache, compiler) =
+                (store.clone(), Arc::clone(&cache), Arc::clone(&compiler));
             let (inbox, receiver) = (Arc::clone(inbox), Arc::clone(&receiver));
             thread::Builder::new().name(format!("vyr-prepare-{n}")).spawn(move || {
                 while let Some((artifact, wasm)) = next(&receiver) {

@@ -182,8 +182,7 @@ pub fn end_spans(ended: &Arc<Ended>, traceparent: &str) -> Vec<TaskSpan> {
     let timings = &predicate.timings;
     let executed =
         timings.started.map(|started| span(SpanKind::Execute, started, timings.ended, None));
-    let complete =
-        span(SpanKind::Complete, timings.ended, timings.ended, Some(Arc::clone(ended)));
+    let complete = span(SpanKind::Complete, timings.ended, timings.ended, Some(Arc::clone(ended)));
     executed.into_iter().chain([complete]).collect()
 }
 

@@ -8,7 +8,7 @@
 mod compile;
 pub mod confine;
 mod tasks;
-mod wire;
+pub(crate) mod wire;
 
 use std::path::PathBuf;
 

@@ -73,11 +73,6 @@ impl TasksProcess {
         Ok(Self { child, socket: ours })
     }
 
-    /// Whether it still lives.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use vyr_journal::{
-    Body, Checkpoint, Sealed, SignedCheckpoint, StateId, TaskId, root_at,
-};
+use vyr_journal::{Body, Checkpoint, Sealed, SignedCheckpoint, StateId, TaskId, root_at};
 
-use super::{
-    CHECKPOINT_EVERY, Core, Effect, RESTART_PAUSE, RETRY, Running, Unsaved, count, now,
-};
+use super::{CHECKPOINT_EVERY, Core, Effect, RESTART_PAUSE, RETRY, Running, Unsaved, count, now};
 use crate::node::error::NodeError;
 use crate::node::executor::Link;
 use crate::node::handle::{Snapshot, Waiting};
@@ -99,9 +95,9 @@ impl Core {
     /// Makes the lines anew from the ledger: what started in a turn that failed has not.
     fn line_up_anew(&mut self) {
         let tasks = self.ledger.tasks();
-        self.work.running.retain(|seq, _| {
-            tasks.get(seq).is_some_and(|task| task.running.is_some())
-        });
+        self.work
+            .running
+            .retain(|seq, _| tasks.get(seq).is_some_and(|task| task.running.is_some()));
         let running: Vec<(u64, vyr_journal::Limits)> =
             self.work.running.iter().map(|(seq, task)| (*seq, task.limits)).collect();
         self.work.admission = crate::node::admission::Admission::new(self.config.budget);
@@ -151,12 +147,16 @@ impl Core {
             (None, Some(input)) if input.bytes == 0 => InputFrom::Inline(Vec::new()),
             (None, Some(input)) if input.inline => match self.content(seq, &input.digest) {
                 Some(bytes) => InputFrom::Inline(bytes),
-                None => return self.not_dispatched(seq, "its input is not in the journal any more"),
+                None => {
+                    return self.not_dispatched(seq, "its input is not in the journal any more");
+                }
             },
             (None, Some(input)) => {
                 match input::feed(&self.store, input.digest, seq, &self.inbox) {
                     Ok(reading) => pipe = Some(reading),
-                    Err(e) => return self.not_dispatched(seq, &format!("cannot read its input: {e}")),
+                    Err(e) => {
+                        return self.not_dispatched(seq, &format!("cannot read its input: {e}"));
+                    }
                 }
                 InputFrom::Descriptor
             }
@@ -202,11 +202,8 @@ impl Core {
         if let Some(running) = self.work.running.remove(&seq) {
             self.left(seq, &running.artifact);
         }
-        let ending = vyr_journal::Ending::unseen(
-            vyr_journal::TaskState::Failed,
-            Some("input"),
-            Some(why),
-        );
+        let ending =
+            vyr_journal::Ending::unseen(vyr_journal::TaskState::Failed, Some("input"), Some(why));
         self.work.unsaved.push(Unsaved { task: seq, ending, content: None, log: None });
         self.work.retry_at = Some(Instant::now());
     }
@@ -235,9 +232,10 @@ impl Core {
     pub(super) fn start_tasks(&mut self) {
         self.work.generation += 1;
         self.work.restart_at = None;
-        let started = self.host.start_tasks().and_then(|socket| {
-            Link::new(socket, self.work.generation, &self.inbox)
-        });
+        let started = self
+            .host
+            .start_tasks()
+            .and_then(|socket| Link::new(socket, self.work.generation, &self.inbox));
         match started {
             Ok(link) => self.work.link = Some(link),
             Err(_) => self.pause_before_restart(),
@@ -277,10 +275,11 @@ impl Core {
                     let task = predicate.task_id.seq();
                     self.end(Unsaved { task, ending, content: None, log: None });
                 }
-                Body::StateEnded(ended) => {
-                    if self.ledger.states().contains_key(&ended.state.seq()) {
-                        self.record(body, None, None);
-                    }
+                // It may have ended with the last of its tasks, above.
+                Body::StateEnded(ended)
+                    if self.ledger.states().contains_key(&ended.state.seq()) =>
+                {
+                    self.record(body, None, None);
                 }
                 _ => {}
             }
@@ -312,12 +311,13 @@ impl Core {
             self.tasks_gone();
         }
         let idle = self.config.state_idle;
-        let limit = now().checked_sub(jiff::SignedDuration::try_from(idle).unwrap_or_default());
+        let idle = jiff::SignedDuration::try_from(idle).unwrap_or_default();
+        let limit = now().checked_sub(idle).ok();
         let expired: Vec<StateId> = self
             .ledger
             .states()
             .iter()
-            .filter(|(_, state)| state.tasks == 0 && limit.is_ok_and(|at| state.idle_since < at))
+            .filter(|(_, state)| state.tasks == 0 && limit.is_some_and(|at| state.idle_since < at))
             .map(|(seq, _)| StateId::new(self.ledger.origin(), *seq))
             .collect();
         for id in expired {

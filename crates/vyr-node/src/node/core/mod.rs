@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use vyr_base::Digest;
 use vyr_journal::{
-    Body, EVENT_VERSION, Ending, Event, Ledger, Limits, NodeInfo, NodeStarted, SignedCheckpoint,
-    StateAccess, StateCreated, StateId, TaskId,
+    Body, EVENT_VERSION, Ending, Event, Ledger, Limits, NodeInfo, NodeStarted, Origin,
+    SignedCheckpoint, StateAccess, StateCreated, StateId, TaskId,
 };
 use vyr_journal_sql::{AppendError, Entry, Journal};
 use vyr_store::Store;
@@ -35,7 +35,7 @@ use super::inbox::Inbox;
 use super::metrics::{Metrics, count};
 use super::program::{Preparers, Programs};
 use super::span::{Delivered, SpanFilter, Subscribers};
-use crate::process::wire::Report;
+use crate::process::wire::{Order, Report};
 
 /// Contents up to this size are in the journal, larger ones in the store.
 pub(crate) const CONTENT_BYTES_MAX: usize = 64 << 10;
@@ -82,6 +82,9 @@ pub struct NodeConfig {
     pub adopt: bool,
 }
 
+/// Checks an artifact that this process has not seen yet.
+pub(crate) type CheckArtifact = Box<dyn Fn(&Digest) -> Result<Arc<Known>, String> + Send>;
+
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NodeError>>;
 
 /// What the core is told.
@@ -89,13 +92,39 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, NodeError>>;
 pub(crate) enum Command {
     Submit(Box<Submission>, Reply<TaskId>),
     Cancel(TaskId, Caller, Reply<()>),
-    CreateState { name: String, bytes_max: u64, by: Caller, reply: Reply<StateId> },
-    BindState { task: TaskId, state: StateId, access: StateAccess, by: Caller, reply: Reply<()> },
-    Prepared { artifact: Digest, code: Result<SealedCode, (&'static str, String)> },
-    Report { generation: u64, report: Report, pipe: Option<OwnedFd> },
-    TasksGone { generation: u64 },
-    InputFailed { task: u64, why: String },
-    Taken { task: u64, taken: Result<(Digest, u64), String> },
+    CreateState {
+        name: String,
+        bytes_max: u64,
+        by: Caller,
+        reply: Reply<StateId>,
+    },
+    BindState {
+        task: TaskId,
+        state: StateId,
+        access: StateAccess,
+        by: Caller,
+        reply: Reply<()>,
+    },
+    Prepared {
+        artifact: Digest,
+        code: Result<SealedCode, (&'static str, String)>,
+    },
+    Report {
+        generation: u64,
+        report: Report,
+        pipe: Option<OwnedFd>,
+    },
+    TasksGone {
+        generation: u64,
+    },
+    InputFailed {
+        task: u64,
+        why: String,
+    },
+    Taken {
+        task: u64,
+        taken: Result<(Digest, u64), String>,
+    },
     Subscribe(SpanFilter, oneshot::Sender<mpsc::Receiver<Delivered>>),
     Checkpoint(Reply<SignedCheckpoint>),
     Snapshot(oneshot::Sender<Snapshot>),
@@ -148,6 +177,7 @@ pub(crate) struct Core {
     pub(crate) config: NodeConfig,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) origin: Origin,
     pub(crate) journal: Journal,
     pub(crate) ledger: Ledger,
     pub(crate) store: Store,
@@ -156,7 +186,7 @@ pub(crate) struct Core {
     pub(crate) key: ssh_key::PrivateKey,
     pub(crate) host: Box<dyn Host>,
     pub(crate) preparers: Preparers,
-    pub(crate) known: Box<dyn Fn(&Digest) -> Result<Arc<Known>, String> + Send>,
+    pub(crate) known: CheckArtifact,
     pub(crate) alive: Box<dyn Fn(&str) -> bool + Send>,
     pub(crate) work: Work,
 }
@@ -248,10 +278,8 @@ impl Core {
         let alive = &self.alive;
         let bodies = self.ledger.recover(|owner| alive(owner), &self.info, now());
         if self.config.adopt {
-            let started = NodeStarted {
-                owner: self.owner.clone(),
-                version: self.info.version.clone(),
-            };
+            let started =
+                NodeStarted { owner: self.owner.clone(), version: self.info.version.clone() };
             self.record(Body::NodeStarted(started), None, None);
         }
         for body in bodies {
