@@ -35,6 +35,8 @@ mod keyvalue;
 mod p1;
 mod p2;
 mod tree;
+#[cfg(test)]
+mod tree_model;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
