@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-const GUESTS: &[&str] = &["hello", "nop", "probe", "transform"];
+const GUESTS: &[&str] = &["hello", "nop", "probe", "states", "transform"];
 
 /// Targets, and what a file is called that was built for one.
 const TARGETS: &[(&str, &str)] = &[("wasm32-wasip1", "wasip1"), ("wasm32-wasip2", "wasip2")];

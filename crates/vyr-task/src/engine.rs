@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::code::SealedCode;
 use crate::run::TaskState;
 use crate::settings::{Kind, engine_settings, pooling_settings};
+use crate::state;
 use crate::swap::{PagemapScan, SwapWatch};
 use crate::ticker::{OnTick, Running, Ticker};
 
@@ -99,6 +100,8 @@ pub(crate) struct Pool {
     pub(crate) wasmtime: wasmtime::Engine,
     reset: PagemapScan,
     modules: OnceLock<Linker<TaskState>>,
+    /// For modules that run with states; all others keep Wasmtime's own calls.
+    modules_with_states: OnceLock<Linker<TaskState>>,
     components: OnceLock<ComponentLinker<TaskState>>,
 }
 
@@ -114,8 +117,29 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) enum Entry {
-    Module { pre: InstancePre<TaskState>, start: ModuleExport },
+    Module(ModuleEntry),
     Component(CommandPre<TaskState>),
+}
+
+pub(crate) struct ModuleEntry {
+    pub(crate) pre: InstancePre<TaskState>,
+    /// Linked when it first runs with states; most programs never do.
+    with_states: OnceLock<InstancePre<TaskState>>,
+    pub(crate) start: ModuleExport,
+}
+
+impl ModuleEntry {
+    /// The module linked to the calls that know states.
+    pub(crate) fn with_states(&self, pool: &Pool) -> Result<&InstancePre<TaskState>, LoadError> {
+        if let Some(pre) = self.with_states.get() {
+            return Ok(pre);
+        }
+        let pre = pool
+            .modules_with_states()?
+            .instantiate_pre(self.pre.module())
+            .map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
+        Ok(self.with_states.get_or_init(|| pre))
+    }
 }
 
 impl Engine {
@@ -225,18 +249,54 @@ impl Pool {
             .enable_compiler(false);
         let wasmtime =
             wasmtime::Engine::new(&config).map_err(|e| EngineError::Wasmtime(format!("{e:#}")))?;
-        let (modules, components) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { generation, wasmtime, reset, modules, components })
+        Ok(Self {
+            generation,
+            wasmtime,
+            reset,
+            modules: OnceLock::new(),
+            modules_with_states: OnceLock::new(),
+            components: OnceLock::new(),
+        })
     }
 
     fn modules(&self) -> Result<&Linker<TaskState>, LoadError> {
-        if let Some(linker) = self.modules.get() {
+        module_linker(&self.modules, &self.wasmtime, |linker| {
+            wasmtime_wasi::p1::add_to_linker_async(linker, |state: &mut TaskState| &mut state.wasi)
+        })
+    }
+
+    fn modules_with_states(&self) -> Result<&Linker<TaskState>, LoadError> {
+        module_linker(&self.modules_with_states, &self.wasmtime, state::add_p1_to_linker)
+    }
+
+    fn components(&self) -> Result<&ComponentLinker<TaskState>, LoadError> {
+        if let Some(linker) = self.components.get() {
             return Ok(linker);
         }
-        let mut linker = Linker::new(&self.wasmtime);
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut TaskState| {
-            &mut state.wasi
-        })
+        let mut linker = ComponentLinker::new(&self.wasmtime);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| {
+                // The library's own files are the host's; a task has those of its states.
+                linker.allow_shadowing(true);
+                state::add_p2_to_linker(&mut linker)?;
+                state::add_keyvalue_to_linker(&mut linker)
+            })
+            .map_err(|e| LoadError::Code(format!("{e:#}")))?;
+        Ok(self.components.get_or_init(|| linker))
+    }
+}
+
+/// The linker in `cell`, made there if need be: `add` adds preview 1 to it.
+fn module_linker<'a>(
+    cell: &'a OnceLock<Linker<TaskState>>,
+    engine: &wasmtime::Engine,
+    add: impl FnOnce(&mut Linker<TaskState>) -> wasmtime::Result<()>,
+) -> Result<&'a Linker<TaskState>, LoadError> {
+    if let Some(linker) = cell.get() {
+        return Ok(linker);
+    }
+    let mut linker = Linker::new(engine);
+    add(&mut linker)
         .and_then(|()| {
             // The library's own turns codes of 126 and more into traps, after a shell's habit that
             // a task does not share.
@@ -248,18 +308,7 @@ impl Pool {
                 .map(|_| ())
         })
         .map_err(|e| LoadError::Code(format!("{e:#}")))?;
-        Ok(self.modules.get_or_init(|| linker))
-    }
-
-    fn components(&self) -> Result<&ComponentLinker<TaskState>, LoadError> {
-        if let Some(linker) = self.components.get() {
-            return Ok(linker);
-        }
-        let mut linker = ComponentLinker::new(&self.wasmtime);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .map_err(|e| LoadError::Code(format!("{e:#}")))?;
-        Ok(self.components.get_or_init(|| linker))
-    }
+    Ok(cell.get_or_init(|| linker))
 }
 
 impl Loaded {
@@ -273,7 +322,7 @@ impl Loaded {
                 let start = module
                     .get_export_index("_start")
                     .ok_or_else(|| LoadError::Invalid("it exports no _start".into()))?;
-                Entry::Module { pre, start }
+                Entry::Module(ModuleEntry { pre, with_states: OnceLock::new(), start })
             }
             Kind::Component => {
                 let component = code.component(&pool.wasmtime).map_err(unfit)?;

@@ -13,7 +13,8 @@
 //!    `control`); it never takes the process or a neighbour along.
 //! 3. No byte of one task is readable by the next in the same slot (`swap` says when the fast
 //!    reset is allowed).
-//! 4. A guest gets stdin, stdout, stderr, clocks and randomness, and nothing else.
+//! 4. A guest gets stdin, stdout, stderr, clocks, randomness and the states bound to it, and
+//!    nothing else (`state`).
 //!
 //! Deliberately elsewhere: who may run what (`vyr-artifact`), where bytes live (`vyr-store`),
 //! which process this runs in and what that process may touch (`vyr-node`).
@@ -27,6 +28,7 @@ mod limits;
 mod outcome;
 mod run;
 mod settings;
+mod state;
 mod stdio;
 mod swap;
 mod ticker;
@@ -41,6 +43,7 @@ pub use limits::{Ceilings, Limits};
 pub use outcome::{Outcome, Reason, State, Usage};
 pub use run::{Input, Job, Output};
 pub use settings::{Kind, compatibility, engine_settings, pooling_settings};
+pub use state::{Access, BoundState, EphemeralState, WeakState};
 pub use stdio::Spill;
 pub use swap::{PagemapScan, SwapWatch};
 pub use ticker::TICK;

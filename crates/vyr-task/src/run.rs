@@ -18,6 +18,7 @@ use crate::control::{CancelHandle, Control, Stop, Stopped};
 use crate::engine::{Engine, Entry, Loaded, Program};
 use crate::limits::{Limits, Meter};
 use crate::outcome::{Outcome, Reason, State, Usage};
+use crate::state::{BoundState, Files};
 use crate::stdio::{GuestInput, GuestOutput, OutputRules, Sink, Spill};
 
 /// The last bytes of a task's log that are kept.
@@ -67,12 +68,15 @@ pub struct Job {
     pub limits: Limits,
     /// Fixed clock and seed.
     pub deterministic: bool,
+    /// The states it sees at `/state/<name>` and through `wasi:keyvalue`. The job holds them, then
+    /// the task; none is held once the outcome is there.
+    pub states: Vec<BoundState>,
     /// Ends it early.
     pub cancel: CancelHandle,
 }
 
 impl Job {
-    /// A job with no arguments, no input, output kept, default limits.
+    /// A job with no arguments, no input, no states, output kept, default limits.
     pub fn new(program: Arc<Program>) -> Self {
         Self {
             program,
@@ -84,6 +88,7 @@ impl Job {
             log: None,
             limits: Limits::default(),
             deterministic: false,
+            states: Vec::new(),
             cancel: CancelHandle::new(),
         }
     }
@@ -92,6 +97,7 @@ impl Job {
 /// What a Wasmtime store holds of a task.
 pub(crate) struct TaskState {
     pub(crate) wasi: WasiP1Ctx,
+    pub(crate) files: Files,
     meter: Meter,
 }
 
@@ -132,7 +138,12 @@ async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
     if job.deterministic {
         deterministic(&mut wasi);
     }
-    let state = TaskState { wasi: wasi.build_p1(), meter: Meter::new(job.limits.memory_bytes) };
+    let has_states = !job.states.is_empty();
+    let state = TaskState {
+        wasi: wasi.build_p1(),
+        files: Files::new(job.states, Arc::clone(&control)),
+        meter: Meter::new(job.limits.memory_bytes),
+    };
     let mut store = Store::new(&loaded.pool.wasmtime, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
@@ -145,7 +156,7 @@ async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
 
     let ended = {
         let guest = async {
-            let result = call(&mut store, &loaded.entry).await;
+            let result = call(&mut store, loaded, has_states).await;
             // What the guest wrote before it ended is output, however it ended.
             let drained = match streams.output.drain().await {
                 Ok(()) => streams.log.drain().await,
@@ -172,12 +183,17 @@ async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
     )
 }
 
-async fn call(store: &mut Store<TaskState>, entry: &Entry) -> wasmtime::Result<()> {
-    match entry {
-        Entry::Module { pre, start } => {
+async fn call(
+    store: &mut Store<TaskState>,
+    loaded: &Loaded,
+    has_states: bool,
+) -> wasmtime::Result<()> {
+    match &loaded.entry {
+        Entry::Module(module) => {
+            let pre = if has_states { module.with_states(&loaded.pool)? } else { &module.pre };
             let instance = pre.instantiate_async(&mut *store).await?;
             let start = instance
-                .get_module_export(&mut *store, start)
+                .get_module_export(&mut *store, &module.start)
                 .and_then(wasmtime::Extern::into_func)
                 .ok_or_else(|| wasmtime::format_err!("_start is not a function"))?;
             start.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use vyr_task::{
-    CancelHandle, Engine, EngineConfig, Input, Job, Limits, Outcome, Output, Program, Reason,
-    SealedCode, Spill, Workers,
+    Access, BoundState, CancelHandle, Engine, EngineConfig, EphemeralState, Input, Job, Limits,
+    Outcome, Output, Program, Reason, SealedCode, Spill, Workers,
 };
 
 use super::confine::{ProcessLimits, confine};
@@ -268,6 +268,7 @@ fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<
     let of_workers = Arc::clone(&reports);
     let workers = Workers::start(engine, threads as usize, QUEUE, move || of_workers.flush())?;
     let mut programs: HashMap<u64, Loaded> = HashMap::new();
+    let mut states: HashMap<u64, EphemeralState> = HashMap::new();
     let cancels: Arc<Mutex<HashMap<u64, CancelHandle>>> = Arc::default();
     let mut orders = Receiver::new(socket);
     while let Some((order, descriptors)) = orders.next::<Order>()? {
@@ -284,8 +285,13 @@ fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<
             Order::Unload { program } => {
                 programs.remove(&program);
             }
-            // Until states are there.
-            Order::MakeState { .. } | Order::DropState { .. } => {}
+            Order::MakeState { state, bytes_max } => {
+                states.insert(state, EphemeralState::new(bytes_max));
+            }
+            // Tasks that use it hold it until they have ended.
+            Order::DropState { state } => {
+                states.remove(&state);
+            }
             Order::Cancel { task } => {
                 if let Some(cancel) = lock(&cancels).get(&task) {
                     cancel.cancel();
@@ -315,6 +321,14 @@ fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<
                         (Output::Spill(INLINE_BYTES_MAX, spill), None)
                     }
                 };
+                let bind = |(state, name, writable): (u64, String, bool)| {
+                    let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
+                    let state = states.get(&state)?.clone();
+                    Some(BoundState { name, state, access })
+                };
+                let Some(bound) = run.states.into_iter().map(bind).collect() else {
+                    return Err(io::Error::other("no such state"));
+                };
                 let cancel = CancelHandle::new();
                 lock(&cancels).insert(task, cancel.clone());
                 let job = Job {
@@ -326,6 +340,7 @@ fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<
                     limits: run.limits,
                     deterministic: run.deterministic,
                     cancel,
+                    states: bound,
                     ..Job::new(program)
                 };
                 let (reports, cancels) = (Arc::clone(&reports), Arc::clone(&cancels));

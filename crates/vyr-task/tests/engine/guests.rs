@@ -8,9 +8,9 @@ use vyr_task::{Input, Job, Outcome, State};
 
 use crate::support::{block_on, engine, load};
 
-const FORMS: [&str; 2] = ["wasip1", "wasip2"];
+pub(crate) const FORMS: [&str; 2] = ["wasip1", "wasip2"];
 
-fn read(name: &str, form: &str) -> Vec<u8> {
+pub(crate) fn read(name: &str, form: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(format!("../../workloads/bin/{name}.{form}.wasm"));
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

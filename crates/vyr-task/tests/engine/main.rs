@@ -4,4 +4,7 @@ mod cache;
 mod guests;
 mod hostile;
 mod isolation;
+mod keyvalue;
+mod states;
+mod states_end;
 mod support;
