@@ -208,7 +208,8 @@ impl Journal {
     pub fn restore_keys(&self, ledger: &mut Ledger) -> Result<(), JournalError> {
         let mut statement = self.connection.prepare(
             "SELECT seq, key, request FROM
-             (SELECT seq, key, request FROM tasks ORDER BY seq DESC LIMIT ?1) ORDER BY seq",
+             (SELECT seq, key, request FROM tasks WHERE key IS NOT NULL ORDER BY seq DESC LIMIT ?1)
+             ORDER BY seq",
         )?;
         let most = i64::try_from(KEYS_MAX).unwrap_or(i64::MAX);
         let mut rows = statement.query([most])?;

@@ -41,7 +41,7 @@ pub(crate) const VIEWS: &str = "
 DROP TABLE IF EXISTS tasks; DROP TABLE IF EXISTS states; DROP TABLE IF EXISTS bindings;
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY, state INTEGER NOT NULL, started INTEGER, ended INTEGER,
-    key INTEGER NOT NULL, request INTEGER NOT NULL
+    key INTEGER, request INTEGER
 ) STRICT;
 CREATE INDEX tasks_alive ON tasks (seq) WHERE ended IS NULL;
 CREATE TABLE states (seq INTEGER PRIMARY KEY) STRICT;

@@ -34,7 +34,12 @@ pub(crate) fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<
                 .prepare_cached(
                     "INSERT INTO tasks (seq, state, key, request) VALUES (?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![seq, ACCEPTED, number(print.key), number(print.request)])?;
+                .execute(params![
+                    seq,
+                    ACCEPTED,
+                    print.map(|print| number(print.key)),
+                    print.map(|print| number(print.request)),
+                ])?;
         }
         Body::Bound(bound) => {
             connection
@@ -80,7 +85,8 @@ pub(crate) fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<
 pub(crate) fn digest(connection: &Connection, from: u64) -> Result<Digest, JournalError> {
     let mut hasher = Hasher::new();
     let queries = [
-        "SELECT 1, seq, state, coalesce(started, -1), coalesce(ended, -1), key, request
+        "SELECT 1, seq, state, coalesce(started, -1), coalesce(ended, -1), coalesce(key, 0),
+         coalesce(request, 0)
          FROM tasks WHERE seq >= ?1 ORDER BY seq",
         "SELECT 2, seq, 0, 0, 0, 0, 0 FROM states WHERE seq >= ?1 ORDER BY seq",
         "SELECT 3, task, seq, 0, 0, 0, 0 FROM bindings WHERE task >= ?1 ORDER BY task, seq",

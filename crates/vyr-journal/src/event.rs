@@ -106,7 +106,7 @@ pub struct Accepted {
     pub deterministic: bool,
     /// What it reads; `None`: a stream whose digest is known when it ends.
     pub input: Option<InputRef>,
-    /// The submitter's idempotency key.
+    /// The submitter's idempotency key; empty for none.
     pub key: String,
     /// The limits that apply.
     pub limits: Limits,

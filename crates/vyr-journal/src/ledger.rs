@@ -228,8 +228,9 @@ impl Ledger {
     /// The events of a submission, unless its key says that it is one of before. An operator may
     /// use everybody's states.
     pub fn submit(&self, wanted: Accepted, operator: bool) -> Result<Submitted, Refusal> {
-        let print = key_print(&wanted);
-        if let Some((seq, request)) = self.keys.get(print.key) {
+        if let Some(print) = key_print(&wanted)
+            && let Some((seq, request)) = self.keys.get(print.key)
+        {
             let task = self.task_id(seq);
             return match request == print.request {
                 true => Ok(Submitted::Same(task)),
@@ -385,7 +386,9 @@ impl Ledger {
                 for id in accepted.states.iter().filter_map(|binding| binding.state) {
                     self.count(id, 1, event.time);
                 }
-                self.keys.insert(key_print(accepted), seq);
+                if let Some(print) = key_print(accepted) {
+                    self.keys.insert(print, seq);
+                }
                 let task =
                     Task { accepted: Arc::clone(accepted), accepted_at: event.time, running: None };
                 self.tasks.insert(seq, task);
@@ -504,8 +507,11 @@ pub struct Impossible {
     pub why: String,
 }
 
-/// What tells one submission from another.
-pub fn key_print(accepted: &Accepted) -> KeyPrint {
+/// What tells one submission from another; `None` for one without a key, which is always new.
+pub fn key_print(accepted: &Accepted) -> Option<KeyPrint> {
+    if accepted.key.is_empty() {
+        return None;
+    }
     let Accepted { artifact, deterministic, input, limits, priority, states, .. } = accepted;
     let key = print_of([accepted.submitter.as_bytes(), accepted.key.as_bytes()]);
     let numbers = [
@@ -526,7 +532,7 @@ pub fn key_print(accepted: &Accepted) -> KeyPrint {
             .into_iter()
             .chain(bound),
     );
-    KeyPrint { key, request }
+    Some(KeyPrint { key, request })
 }
 
 /// Characters of a message that are kept.

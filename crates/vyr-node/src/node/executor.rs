@@ -36,6 +36,11 @@ impl LocalHost {
         let process = TasksProcess::start(slots, workers).map_err(io::Error::other)?;
         Ok(Self { slots, workers, process: Some(process), fresh: true })
     }
+
+    /// The process that runs now.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(TasksProcess::id)
+    }
 }
 
 impl Host for LocalHost {
