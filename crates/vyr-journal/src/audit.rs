@@ -341,7 +341,7 @@ impl<'a, F: FnMut(&Event) -> Result<(), String>> Auditor<'a, F> {
         let open = self.broken || self.tree.size() < self.head.size;
         let verdicts = self.tree.compare_tiles(tiles, open, |fault| self.found.push(fault));
         self.judge_strays(&verdicts);
-        let Found { mut faults, more } = self.found;
+        let Found { faults, more } = self.found;
         if faults.is_empty() && more == 0 {
             return Ok(Sound {
                 size: self.tree.size(),
@@ -350,8 +350,7 @@ impl<'a, F: FnMut(&Event) -> Result<(), String>> Auditor<'a, F> {
                 checkpoints: self.good,
             });
         }
-        faults.sort_by_key(Fault::at);
-        Err(AuditError { faults, more, proven: self.proven })
+        Err(AuditError::new(faults, more, self.proven))
     }
 
     fn compare_head(&mut self) {
