@@ -272,6 +272,39 @@ fn rewriting_is_narrowed_down_by_checkpoints() {
     );
 }
 
+/// Two roots for one size, each with a good signature.
+#[test]
+fn a_node_that_signs_two_logs_is_found_out() {
+    let mut table = Table::honest(&[100]);
+    let mut other = table.rows[..100].to_vec();
+    other[50] = row(50, 50, body(3));
+    table.checkpoints.push(stored(&other));
+    let error = table.audit().expect_err("forked");
+    assert!(matches!(error.faults[..], [Fault::Forked { size: 100, kept: Kept::Journal }]));
+}
+
+/// The last event under a checkpoint says when its key had to be valid.
+#[test]
+fn keys_are_judged_at_the_time_of_the_events() {
+    let table = Table::honest(&[100]);
+    let line = crate::checkpoint::tests::public_line(&key(1));
+    let verdict = |before: &str| {
+        let file = format!("n valid-before=\"{before}\" {line}");
+        let keys = NodeKeys::parse(file.as_bytes()).expect("valid");
+        let late = "2040-01-01T00:00:00Z".parse().expect("a time");
+        let mut auditor = Auditor::new(origin(), table.head.clone(), &keys, late, |_| Ok(()));
+        table.checkpoints.iter().for_each(|(text, sig)| auditor.stored_checkpoint(text, sig));
+        for Row { seq, leaf, hash } in &table.rows {
+            auditor.entry(Entry { seq: *seq, leaf: leaf.as_deref(), hash: *hash });
+        }
+        auditor.finish(table.tiles.clone())
+    };
+    // The events are of January 2027.
+    assert_eq!(verdict("20280101Z").expect("valid then").proven, 100);
+    let error = verdict("20260101Z").expect_err("expired then");
+    assert!(matches!(error.faults[..], [Fault::CheckpointUntrusted { size: 100, .. }]));
+}
+
 #[test]
 fn truncation_is_found_by_checkpoints() {
     let mut table = Table::honest(&[100, 200]);
@@ -430,6 +463,11 @@ fn meaning_is_asked_in_order_and_until_a_break() {
         })
         .expect_err("flipped");
     assert_eq!(count, 7);
+    let mut newer = table.clone();
+    let leaf = Event { v: EVENT_VERSION + 1, ..event(7, body(7)) }.to_leaf();
+    newer.rows[7] = Row { seq: 7, hash: leaf_hash(&leaf), leaf: Some(leaf) };
+    newer.rebuild();
+    assert!(newer.faults()[0].ends_with("it has version 2, expected 1"));
     // Consistent in all its hashes, and no event.
     let mut nonsense = table;
     nonsense.rows[7].leaf = Some(b"{}".to_vec());

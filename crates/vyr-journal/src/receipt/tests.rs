@@ -211,6 +211,11 @@ fn a_statement_that_contradicts_itself_is_refused() {
     assert!(matches!(late, F::TaskSeq { seq: SEQ, .. }));
     assert!(matches!(fault(|s| s.predicate.state = TaskState::Completed), F::Ending { .. }));
     assert!(matches!(fault(|s| s.predicate.reason = None), F::Ending { .. }));
+    let nonzero = fault(|s| {
+        s.predicate.state = TaskState::Completed;
+        s.predicate.reason = None;
+    });
+    assert!(matches!(nonzero, F::Ending { exit_code: Some(-1), .. }));
 
     let elsewhere = stated(|s| {
         s.predicate.node.origin = Origin::new([8; 16]);
