@@ -339,9 +339,9 @@ impl<'a, F: FnMut(&Event) -> Result<(), String>> Auditor<'a, F> {
         self.judge_seals();
         // Tiles of events that are not there are told by the events.
         let open = self.broken || self.tree.size() < self.head.size;
-        let verdicts = self.tree.compare_tiles(tiles, open, |fault| self.found.push(fault));
-        self.judge_strays(&verdicts);
-        let Found { mut faults, more } = self.found;
+        let by_bytes = self.tree.compare_tiles(tiles, open, |fault| self.found.push(fault));
+        self.judge_strays(&by_bytes);
+        let Found { faults, more } = self.found;
         if faults.is_empty() && more == 0 {
             return Ok(Sound {
                 size: self.tree.size(),
@@ -350,8 +350,7 @@ impl<'a, F: FnMut(&Event) -> Result<(), String>> Auditor<'a, F> {
                 checkpoints: self.good,
             });
         }
-        faults.sort_by_key(Fault::at);
-        Err(AuditError { faults, more, proven: self.proven })
+        Err(AuditError::new(faults, more, self.proven))
     }
 
     fn compare_head(&mut self) {
@@ -441,7 +440,7 @@ impl<'a, F: FnMut(&Event) -> Result<(), String>> Auditor<'a, F> {
 
     /// Says of each leaf that does not have its stored hash which of the two was changed, or
     /// whether it is another event's.
-    fn judge_strays(&mut self, verdicts: &BTreeMap<u64, bool>) {
+    fn judge_strays(&mut self, by_bytes: &BTreeSet<u64>) {
         let strays = std::mem::take(&mut self.strays);
         let home: BTreeMap<u64, Hash> = strays.iter().map(|s| (s.place, s.stored)).collect();
         let leaves_win = self.tree.only_leaves_have(&self.head.root);
@@ -450,7 +449,7 @@ impl<'a, F: FnMut(&Event) -> Result<(), String>> Auditor<'a, F> {
             let block = seq >> TILE_LEVELS;
             self.found.push(match other {
                 Some(seq) => Fault::OutOfOrder { place, seq, count: 1 },
-                None if *verdicts.get(&block).unwrap_or(&leaves_win) => Fault::ChangedHash { seq },
+                None if leaves_win || by_bytes.contains(&block) => Fault::ChangedHash { seq },
                 None => Fault::FlippedLeaf { seq },
             });
         }

@@ -304,6 +304,18 @@ pub(crate) mod tests {
         assert_eq!(Tile { level: 8, index: u64::MAX }.leaves(), None);
     }
 
+    /// Without the prefixes, whoever shows a node's two halves as a leaf has a leaf under the root
+    /// that was never appended.
+    #[test]
+    fn a_node_is_no_leaf() {
+        let [left, right] = [leaf_hash(b"a"), leaf_hash(b"b")];
+        let halves = [&left.as_bytes()[..], right.as_bytes()].concat();
+        assert_ne!(leaf_hash(&halves), node_hash(&left, &right));
+        assert_ne!(leaf_hash(&[&[1], &halves[..]].concat()), node_hash(&left, &right));
+        assert_eq!(node_hash(&left, &right), Hash::of(&[&[1], &halves[..]].concat()));
+        assert_eq!(leaf_hash(b"a"), Hash::of(b"\0a"));
+    }
+
     #[test]
     fn a_damaged_frontier_is_refused() {
         let mut frontier = Frontier::new();
@@ -333,26 +345,5 @@ pub(crate) mod tests {
                 prop_assert_eq!(frontier.to_bytes(), bytes);
             }
         }
-    }
-
-    /// `cargo test --release -p vyr-journal -- --ignored append_time --nocapture`
-    #[test]
-    #[ignore = "a measurement"]
-    #[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
-    fn append_time() {
-        const COUNT: u32 = 1 << 20;
-        let leaf = vec![b'x'; 400];
-        let mut frontier = Frontier::new();
-        let start = std::time::Instant::now();
-        for _ in 0..COUNT {
-            frontier.append(leaf_hash(&leaf), |_, _| ());
-        }
-        println!("leaf hash of 400 bytes and append: {:?}", start.elapsed() / COUNT);
-        let hash = leaf_hash(&leaf);
-        let start = std::time::Instant::now();
-        for _ in 0..COUNT {
-            frontier.append(hash, |_, _| ());
-        }
-        println!("append: {:?}; {:?}", start.elapsed() / COUNT, frontier);
     }
 }

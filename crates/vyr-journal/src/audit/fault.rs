@@ -52,7 +52,7 @@ pub enum Fault {
         last: u64,
     },
     /// Entries whose numbers are there already, or are behind the end of the log.
-    #[error("{count} more than the log has: event {seq} in place {place}")]
+    #[error("{} added", in_place(*place, *seq, *count))]
     Extra {
         /// The first one's row.
         place: u64,
@@ -62,7 +62,7 @@ pub enum Fault {
         count: u64,
     },
     /// Entries that were moved.
-    #[error("{count} out of order: event {seq} in place {place}")]
+    #[error("{} out of order", in_place(*place, *seq, *count))]
     OutOfOrder {
         /// The first one's row.
         place: u64,
@@ -217,6 +217,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether an event is not what or where it was, rather than something said about events.
+    fn is_of_an_event(&self) -> bool {
+        matches!(
+            self,
+            Self::FlippedLeaf { .. }
+                | Self::Missing { .. }
+                | Self::Extra { .. }
+                | Self::OutOfOrder { .. }
+                | Self::NotAnEvent { .. }
+                | Self::NotSealed { .. }
+        )
+    }
+
     /// The event or size it is about: faults are told in this order.
     pub fn at(&self) -> u64 {
         match self {
@@ -253,6 +266,14 @@ fn events(first: u64, last: u64) -> String {
     }
 }
 
+fn in_place(place: u64, seq: u64, count: u64) -> String {
+    if count == 1 {
+        format!("event {seq} in place {place} is")
+    } else {
+        format!("{count} events, from event {seq} in place {place} on, are")
+    }
+}
+
 fn tile_events(tile: Tile) -> String {
     match tile.leaves() {
         Some(leaves) => format!("events {} to {}", leaves.start, leaves.end - 1),
@@ -268,8 +289,20 @@ pub struct AuditError {
     pub faults: Vec<Fault>,
     /// How many more there are that nobody would read.
     pub more: u64,
-    /// How many events from the first on are under a good checkpoint, and so as they were.
+    /// How many events from the first on are under a good checkpoint and have nothing wrong, and
+    /// so are as they were.
     pub proven: u64,
+}
+
+impl AuditError {
+    /// `covered`: how many events a good checkpoint covers.
+    pub(super) fn new(mut faults: Vec<Fault>, more: u64, covered: u64) -> Self {
+        faults.sort_by_key(Fault::at);
+        // A good checkpoint proves the hashes; beside them bytes may be wrong or elsewhere.
+        let wrong = faults.iter().filter(|fault| fault.is_of_an_event()).map(Fault::at).min();
+        let proven = if more == 0 { covered.min(wrong.unwrap_or(covered)) } else { 0 };
+        Self { faults, more, proven }
+    }
 }
 
 fn faults_text(count: usize) -> String {

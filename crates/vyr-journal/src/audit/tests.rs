@@ -150,6 +150,9 @@ fn a_flipped_bit_is_named() {
         t.leaf(290).clear();
     });
     assert_eq!(two, [flipped(3), flipped(290)]);
+    let mut touched = Table::honest(&[100, 200]);
+    touched.leaf(150)[20] ^= 1;
+    assert_eq!(touched.audit().expect_err("flipped").proven, 150, "covered, and not as it was");
     // Also where the number itself is hit.
     let at = event(7, body(7)).to_leaf().windows(7).position(|w| w == b"\"seq\":7").expect("there");
     assert_eq!(after(|t| t.leaf(7)[at + 6] = b'9'), [flipped(7)]);
@@ -188,15 +191,15 @@ fn removal_is_named() {
 fn addition_is_named() {
     let forged = |place| row(place, place, body(3));
     let added = after(|t| t.rows.insert(250, forged(249)));
-    assert_eq!(added, ["1 more than the log has: event 249 in place 249"]);
+    assert_eq!(added, ["event 249 in place 249 is added"]);
     let twice = after(|t| {
         let again = t.rows[5].clone();
         t.rows.insert(250, again);
         t.rows.iter_mut().zip(0..).for_each(|(row, place)| row.seq = place);
     });
-    assert_eq!(twice, ["1 more than the log has: event 5 in place 250"]);
+    assert_eq!(twice, ["event 5 in place 250 is added"]);
     let appended = after(|t| t.rows.extend([forged(300), forged(301)]));
-    assert_eq!(appended, ["2 more than the log has: event 300 in place 300"]);
+    assert_eq!(appended, ["2 events, from event 300 in place 300 on, are added"]);
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn reordering_is_named() {
     };
     assert_eq!(
         swap(7, 200),
-        ["1 out of order: event 200 in place 7", "1 out of order: event 7 in place 200"]
+        ["event 200 in place 7 is out of order", "event 7 in place 200 is out of order"]
     );
     assert_eq!(swap(7, 8).len(), 1);
     // Read in another order than that of the numbers.
@@ -223,7 +226,7 @@ fn reordering_is_named() {
     });
     assert_eq!(
         bytes,
-        ["1 out of order: event 200 in place 7", "1 out of order: event 7 in place 200"]
+        ["event 200 in place 7 is out of order", "event 7 in place 200 is out of order"]
     );
 }
 
@@ -267,6 +270,39 @@ fn rewriting_is_narrowed_down_by_checkpoints() {
         ["node signed another log: the checkpoint kept elsewhere of 280 events has a root that \
           this log never had"]
     );
+}
+
+/// Two roots for one size, each with a good signature.
+#[test]
+fn a_node_that_signs_two_logs_is_found_out() {
+    let mut table = Table::honest(&[100]);
+    let mut other = table.rows[..100].to_vec();
+    other[50] = row(50, 50, body(3));
+    table.checkpoints.push(stored(&other));
+    let error = table.audit().expect_err("forked");
+    assert!(matches!(error.faults[..], [Fault::Forked { size: 100, kept: Kept::Journal }]));
+}
+
+/// The last event under a checkpoint says when its key had to be valid.
+#[test]
+fn keys_are_judged_at_the_time_of_the_events() {
+    let table = Table::honest(&[100]);
+    let line = crate::checkpoint::tests::public_line(&key(1));
+    let verdict = |before: &str| {
+        let file = format!("n valid-before=\"{before}\" {line}");
+        let keys = NodeKeys::parse(file.as_bytes()).expect("valid");
+        let late = "2040-01-01T00:00:00Z".parse().expect("a time");
+        let mut auditor = Auditor::new(origin(), table.head.clone(), &keys, late, |_| Ok(()));
+        table.checkpoints.iter().for_each(|(text, sig)| auditor.stored_checkpoint(text, sig));
+        for Row { seq, leaf, hash } in &table.rows {
+            auditor.entry(Entry { seq: *seq, leaf: leaf.as_deref(), hash: *hash });
+        }
+        auditor.finish(table.tiles.clone())
+    };
+    // The events are of January 2027.
+    assert_eq!(verdict("20280101Z").expect("valid then").proven, 100);
+    let error = verdict("20260101Z").expect_err("expired then");
+    assert!(matches!(error.faults[..], [Fault::CheckpointUntrusted { size: 100, .. }]));
 }
 
 #[test]
@@ -427,6 +463,11 @@ fn meaning_is_asked_in_order_and_until_a_break() {
         })
         .expect_err("flipped");
     assert_eq!(count, 7);
+    let mut newer = table.clone();
+    let leaf = Event { v: EVENT_VERSION + 1, ..event(7, body(7)) }.to_leaf();
+    newer.rows[7] = Row { seq: 7, hash: leaf_hash(&leaf), leaf: Some(leaf) };
+    newer.rebuild();
+    assert!(newer.faults()[0].ends_with("it has version 2, expected 1"));
     // Consistent in all its hashes, and no event.
     let mut nonsense = table;
     nonsense.rows[7].leaf = Some(b"{}".to_vec());
@@ -486,18 +527,6 @@ fn every_comparison_is_needed() {
         let found: Vec<_> = checks.iter().map(|check| !check(&table)).collect();
         assert_eq!(found, [0, 1, 2, 3].map(|check| check == number), "{number}");
     }
-}
-
-/// `cargo test --release -p vyr-journal -- --ignored audit_time --nocapture`
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
-fn audit_time() {
-    const COUNT: u32 = 100_000;
-    let table = Table::of((0..u64::from(COUNT)).map(body));
-    let start = std::time::Instant::now();
-    table.audit().expect("sound");
-    println!("an event: {:?}", start.elapsed() / COUNT);
 }
 
 #[derive(Clone, Debug)]

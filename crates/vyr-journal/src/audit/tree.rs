@@ -2,7 +2,7 @@
 //! the leaves' own hashes beside it. Which of the two the stored tiles and roots agree with says
 //! what was changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::Fault;
 use crate::merkle::{Frontier, Hash, TILE_LEVELS, Tile};
@@ -61,16 +61,16 @@ impl Tree {
         }
     }
 
-    /// Compares stored tiles with those of the tree. Returns, for each block of 256 events in
-    /// which bytes and hashes disagree, whether the bytes are right, where a tile says so.
+    /// Compares stored tiles with those of the tree. Returns the blocks of 256 events whose
+    /// tile is that of the bytes and not of the stored hashes.
     /// `open`: there are events, or should be, that the tree does not reach.
     pub(super) fn compare_tiles(
         &self,
         stored: impl IntoIterator<Item = (Tile, Hash)>,
         open: bool,
         mut tell: impl FnMut(Fault),
-    ) -> BTreeMap<u64, bool> {
-        let mut verdicts = BTreeMap::new();
+    ) -> BTreeSet<u64> {
+        let mut by_bytes = BTreeSet::new();
         let mut seen: Vec<Vec<bool>> = self.tiles.iter().map(|l| vec![false; l.len()]).collect();
         for (tile, hash) in stored {
             let ours = self.of(tile);
@@ -79,12 +79,12 @@ impl Tree {
                 // Nothing can be said of events that were not reached.
                 None if open && tile.leaves().is_some_and(|l| l.end > self.size()) => {}
                 None => tell(Fault::ExtraTile { tile }),
-                Some(_) if by_leaves == Some(&hash) => _ = verdicts.insert(tile, true),
-                Some(ours) if ours == hash => {
-                    if by_leaves.is_some() {
-                        verdicts.insert(tile, false);
+                Some(_) if by_leaves == Some(&hash) => {
+                    if tile.level == TILE_LEVELS {
+                        by_bytes.insert(tile.index);
                     }
                 }
+                Some(ours) if ours == hash => {}
                 Some(_) => tell(Fault::BadTile { tile }),
             }
             if ours.is_some()
@@ -100,8 +100,7 @@ impl Tree {
                 }
             }
         }
-        let blocks = verdicts.into_iter().filter(|(tile, _)| tile.level == TILE_LEVELS);
-        blocks.map(|(tile, right)| (tile.index, right)).collect()
+        by_bytes
     }
 
     /// The hash of a tile by the stored hashes of its leaves.

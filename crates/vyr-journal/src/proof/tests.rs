@@ -229,6 +229,13 @@ fn what_is_not_there_is_not_proved() {
     assert!(!verify_inclusion(source.leaves[0], 0, u64::MAX, &[root; 64], root));
     assert!(!verify_consistency(u64::MAX - 1, root, u64::MAX, root, &[root; 70]));
     assert!(!verify_consistency(3, root, 2, root, &[]));
+    assert!(!verify_consistency(4, root, 4, root, &[root]), "nothing is to be proved");
+    let leaf = source.leaves[0];
+    assert!(verify_inclusion(leaf, 0, 1, &[], leaf));
+    assert!(!verify_inclusion(leaf, 1, 1, &[], leaf) && !verify_inclusion(leaf, 0, 0, &[], leaf));
+    let (proof, new) = ([source.leaves[1]], naive_root(&source.leaves[..2]));
+    assert!(verify_consistency(1, leaf, 2, new, &proof));
+    assert!(!verify_consistency(1, leaf, 3, new, &proof), "the proof ends below the root");
     assert!(!verify_consistency(0, root, 4, root, &[]), "not the root of nothing");
 }
 
