@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use prost::Message as _;
 use tokio::net::UnixStream;
+use tonic::Status;
 use tonic::transport::{Channel, ClientTlsConfig, Uri};
-use tonic::{Code, Status};
 use tower::service_fn;
 
 use crate::control::control_client::ControlClient;
 use crate::control::{
     self, Resources, Span, StreamTracesRequest, SubmitTaskRequest, SubmitTaskResponse, TraceFilter,
 };
+use crate::error::ApiError;
 use crate::operator::operator_client::OperatorClient;
 
 /// Messages up to this size are taken: the largest is a chunk of a blob.
@@ -42,64 +42,6 @@ pub enum Endpoint {
 pub struct ConnectError {
     at: String,
     source: tonic::transport::Error,
-}
-
-/// What a node refused.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// `usage`, `auth`, `not_found`, `conflict`, `transient`, `failure`, `internal`, or a closer
-    /// word.
-    pub category: String,
-    /// What is wrong.
-    pub message: String,
-    /// The reader's next move.
-    pub hint: Option<String>,
-    /// Whether the same call may succeed later.
-    pub retryable: bool,
-    /// When it may, if the node said so.
-    pub retry_after: Option<Duration>,
-    /// The gRPC status code.
-    pub code: Code,
-}
-
-impl From<control::Error> for ApiError {
-    fn from(error: control::Error) -> Self {
-        let millis = error.retry_after_ms;
-        Self {
-            category: error.category,
-            message: error.message,
-            hint: (!error.hint.is_empty()).then_some(error.hint),
-            retryable: error.retryable,
-            retry_after: (millis > 0).then(|| Duration::from_millis(millis.into())),
-            code: Code::from_i32(error.code),
-        }
-    }
-}
-
-impl From<Status> for ApiError {
-    fn from(status: Status) -> Self {
-        if let Ok(error) = control::Error::decode(status.details())
-            && !error.message.is_empty()
-        {
-            return error.into();
-        }
-        let retryable = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
-        Self {
-            category: if retryable { "transient" } else { "internal" }.into(),
-            message: status.message().to_owned(),
-            hint: None,
-            retryable,
-            retry_after: None,
-            code: status.code(),
-        }
-    }
-}
-
-/// A status that carries `error` in its details.
-pub fn error_status(error: &control::Error) -> Status {
-    let code = Code::from_i32(error.code);
-    Status::with_details(code, error.message.clone(), error.encode_to_vec().into())
 }
 
 /// A connection to a node. Cheap to clone; clones share the connection.

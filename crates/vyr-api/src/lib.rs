@@ -4,8 +4,10 @@
 //! crate; `client` adds connecting and the errors a node answers with.
 
 mod client;
+mod error;
 
-pub use client::{ApiError, Client, ConnectError, Endpoint, error_status};
+pub use client::{Client, ConnectError, Endpoint};
+pub use error::{ApiError, error_status};
 
 /// The generated code, in modules as its packages are nested.
 mod packages {

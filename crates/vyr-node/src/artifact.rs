@@ -105,7 +105,7 @@ pub(crate) fn put(store: &Store, whole: &Whole<'_>, signatures: &[String]) -> Re
     Ok(put.commit()?)
 }
 
-fn attach(put: &mut vyr_store::Put, subject: &Descriptor, armored: &str) -> Result<()> {
+pub(crate) fn attach(put: &mut vyr_store::Put, subject: &Descriptor, armored: &str) -> Result<()> {
     let (referrer, layer) = Referrer::build(subject, armored)?;
     put.also(&referrer, IMAGE_MANIFEST_TYPE, BTreeMap::new())?;
     let empty = Descriptor::of(Referrer::EMPTY_CONFIG);

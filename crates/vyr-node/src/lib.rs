@@ -14,6 +14,7 @@
 //!    cannot misname what it read or wrote.
 //! 3. Nothing runs, and nothing enters the store, that the trust policy does not allow.
 
+pub mod api;
 pub mod artifact;
 mod data_dir;
 mod doctor;

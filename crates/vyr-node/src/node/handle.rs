@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use vyr_base::Digest;
 use vyr_journal::{
     Body, Event, Limits, NodeCreated, NodeInfo, Origin, Receipt, SignedCheckpoint, State,
@@ -139,6 +139,7 @@ pub struct TaskView {
 pub struct Node {
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
+    changed: Arc<Notify>,
     artifacts: Arc<Artifacts>,
     data: DataDir,
     store: Store,
@@ -197,6 +198,7 @@ impl Node {
         };
         let inbox = Arc::new(Inbox::default());
         let metrics = Arc::new(Metrics::default());
+        let changed = Arc::new(Notify::new());
         let artifacts = Arc::new(Artifacts::new(data.clone(), store.clone()));
         let compatible = compatibility().map_err(|e| NodeError::Invalid(e.to_string()))?;
         let (cached, secret) = (data.code_cache(), data.cache_secret());
@@ -214,6 +216,7 @@ impl Node {
             config: config.clone(),
             inbox: Arc::clone(&inbox),
             metrics: Arc::clone(&metrics),
+            changed: Arc::clone(&changed),
             origin: journal.origin(),
             journal,
             ledger,
@@ -235,6 +238,7 @@ impl Node {
         Ok(Self {
             inbox,
             metrics,
+            changed,
             artifacts,
             data: data.clone(),
             store,
@@ -279,6 +283,11 @@ impl Node {
     /// Its metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Told after each commit.
+    pub fn changed(&self) -> &Notify {
+        &self.changed
     }
 
     /// Its public key, as a line of an `allowed_signers` file.
@@ -384,6 +393,15 @@ impl Node {
         &self,
         filter: SpanFilter,
     ) -> Result<mpsc::Receiver<Delivered>, NodeError> {
+        self.watch(filter).await.map(|(receiver, _)| receiver)
+    }
+
+    /// The same, and the first event that is not shown as a span of the past: everything before
+    /// it can be replayed from the journal.
+    pub async fn watch(
+        &self,
+        filter: SpanFilter,
+    ) -> Result<(mpsc::Receiver<Delivered>, u64), NodeError> {
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Command::Subscribe(filter, sender));
         receiver.await.map_err(|_| NodeError::Stopping)

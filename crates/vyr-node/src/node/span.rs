@@ -14,7 +14,7 @@ use vyr_base::Digest;
 use vyr_journal::{Accepted, Statement, TaskId, leaf_hash};
 
 /// Spans a subscriber may be behind; more are dropped and counted.
-const BEHIND_MAX: usize = 1 << 16;
+const BEHIND_MAX: usize = 1 << 13;
 
 /// W3C trace context: trace id and the caller's span id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct TaskSpan {
     pub task: TaskId,
     /// Of what.
     pub artifact: Digest,
+    /// The event it follows from.
+    pub seq: u64,
     /// Who submitted it.
     pub submitter: Arc<str>,
     /// In a terminal span: how it ended.
@@ -110,6 +112,8 @@ pub struct TaskSpan {
 /// How a task ended, with the name of what its receipt proves.
 #[derive(Debug)]
 pub struct Ended {
+    /// The event.
+    pub seq: u64,
     /// The statement.
     pub statement: Statement,
     /// The journal's leaf that holds it.
@@ -157,6 +161,7 @@ pub fn submit_span(task: TaskId, accepted: &Accepted, at: Timestamp) -> TaskSpan
         end: at,
         task,
         artifact: accepted.artifact.digest,
+        seq: task.seq(),
         submitter: accepted.submitter.as_str().into(),
         ended: None,
     }
@@ -167,7 +172,7 @@ pub fn end_spans(ended: &Arc<Ended>, traceparent: &str) -> Vec<TaskSpan> {
     let predicate = &ended.statement.predicate;
     let task = predicate.task_id;
     let context = context_of(task, traceparent);
-    let span = |kind, start, end, ended| TaskSpan {
+    let span = |kind, start, end, of: Option<Arc<Ended>>| TaskSpan {
         kind,
         trace_id: context.trace_id,
         span_id: span_id(task, kind),
@@ -176,8 +181,9 @@ pub fn end_spans(ended: &Arc<Ended>, traceparent: &str) -> Vec<TaskSpan> {
         end,
         task,
         artifact: predicate.artifact.digest,
+        seq: ended.seq,
         submitter: predicate.submitter.as_str().into(),
-        ended,
+        ended: of,
     };
     let timings = &predicate.timings;
     let executed =

@@ -45,7 +45,8 @@ impl Core {
                         && let Body::Ended(statement) = &entry.event.body
                     {
                         let leaf = entry.event.to_leaf();
-                        let ended = Arc::new(Ended { statement: (**statement).clone(), leaf });
+                        let (seq, statement) = (entry.event.seq, (**statement).clone());
+                        let ended = Arc::new(Ended { seq, statement, leaf });
                         for span in end_spans(&ended, &traceparent) {
                             self.work.subscribers.publish(&span, &self.metrics.spans_dropped);
                         }
@@ -60,6 +61,9 @@ impl Core {
         }
         for answer in answers {
             answer(Ok(()));
+        }
+        if !batch.is_empty() {
+            self.changed.notify_waiters();
         }
         self.work.retry_at = None;
         self.checkpoints();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use vyr_base::Digest;
 use vyr_journal::{
     Body, EVENT_VERSION, Ending, Event, Ledger, Limits, NodeInfo, NodeStarted, Origin,
@@ -37,8 +37,8 @@ use super::program::{Preparers, Programs};
 use super::span::{Delivered, SpanFilter, Subscribers};
 use crate::process::wire::{Order, Report};
 
-/// Contents up to this size are in the journal, larger ones in the store.
-pub(crate) const CONTENT_BYTES_MAX: usize = 64 << 10;
+/// Inputs and outputs up to this size, in bytes, are in the journal, larger ones in the store.
+pub const CONTENT_BYTES_MAX: usize = 64 << 10;
 
 /// Inline inputs of waiting tasks that are kept in memory together; more are read again.
 const INPUTS_BYTES_MAX: usize = 16 << 20;
@@ -125,7 +125,7 @@ pub(crate) enum Command {
         task: u64,
         taken: Result<(Digest, u64), String>,
     },
-    Subscribe(SpanFilter, oneshot::Sender<mpsc::Receiver<Delivered>>),
+    Subscribe(SpanFilter, oneshot::Sender<(mpsc::Receiver<Delivered>, u64)>),
     Checkpoint(Reply<SignedCheckpoint>),
     Snapshot(oneshot::Sender<Snapshot>),
     Waiting(u64, oneshot::Sender<Option<Waiting>>),
@@ -177,6 +177,8 @@ pub(crate) struct Core {
     pub(crate) config: NodeConfig,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Told after each commit.
+    pub(crate) changed: Arc<Notify>,
     pub(crate) origin: Origin,
     pub(crate) journal: Journal,
     pub(crate) ledger: Ledger,
@@ -466,7 +468,8 @@ impl Core {
                 }
             }
             Command::Subscribe(filter, reply) => {
-                let _ = reply.send(self.work.subscribers.add(filter));
+                // What is committed by now is for a replay to show, what follows is not.
+                let _ = reply.send((self.work.subscribers.add(filter), self.journal.size()));
             }
             // Signed at the end of the turn, over what the turn commits.
             Command::Checkpoint(reply) => self.work.checkpoint_for.push(reply),

@@ -1,0 +1,351 @@
+//! `vyr.operator.v0`: what the owner of a node does with it.
+
+use std::io::{Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use vyr_api::operator::operator_server::Operator;
+use vyr_api::operator::{
+    Checkpoint, Chunk, Event, GetCheckpointRequest, GetTaskRequest, ListEventsRequest,
+    ListStatesRequest, ListTasksRequest, Process, PutBlobResponse, ReadBlobRequest, Receipt, State,
+    StatusRequest, StatusResponse, Task,
+};
+use vyr_base::Digest;
+use vyr_journal::{Body, TaskId};
+use vyr_store::ReadError;
+
+use super::access::{Access, Role};
+use super::convert::{self, digest, id, status};
+use crate::node::{Caller, Node, NodeError};
+
+/// Bytes of a blob in one message.
+const CHUNK: usize = 256 << 10;
+
+/// Messages on their way to one client.
+const WAITING: usize = 8;
+
+/// Events in one read of the journal.
+const ROWS: u64 = 512;
+
+/// Tasks listed when the caller does not say how many.
+const TASKS: u32 = 100;
+
+/// What the service says of itself besides the node's own words.
+pub(super) struct OperatorService {
+    pub(super) node: Arc<Node>,
+    pub(super) access: Arc<Access>,
+    /// Names and process ids.
+    pub(super) processes: Arc<dyn Fn() -> Vec<(String, u32, u32)> + Send + Sync>,
+    /// Limits and budgets in force.
+    pub(super) settings: Vec<(String, String)>,
+}
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn stream<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>) -> Response<Streamed<T>> {
+    Response::new(Box::pin(ReceiverStream::new(receiver)))
+}
+
+impl OperatorService {
+    fn allow<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        self.access.allow(request.extensions(), Role::Operate)
+    }
+
+    /// The bytes of a small content or of a blob, as chunks.
+    fn send_blob(
+        &self,
+        wanted: Digest,
+        content: Option<Vec<u8>>,
+    ) -> mpsc::Receiver<Result<Chunk, Status>> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let store = self.node.store().clone();
+        tokio::task::spawn_blocking(move || {
+            if let Some(content) = content {
+                for piece in content.chunks(CHUNK) {
+                    let _ = sender.blocking_send(Ok(Chunk { data: piece.to_vec().into() }));
+                }
+                return;
+            }
+            let fail = |error: ReadError| {
+                let _ = sender.blocking_send(Err(status(NodeError::Other(error.into()))));
+            };
+            let mut blob = match store.open_blob(&wanted) {
+                Ok(blob) => blob,
+                Err(error) => return fail(error),
+            };
+            let mut piece = vec![0; CHUNK];
+            loop {
+                match blob.read(&mut piece) {
+                    Ok(0) => return,
+                    Ok(read) => {
+                        let chunk = Chunk { data: piece[..read].to_vec().into() };
+                        if sender.blocking_send(Ok(chunk)).is_err() {
+                            return;
+                        }
+                    }
+                    Err(e) => {
+                        let _ = sender.blocking_send(Err(Status::data_loss(e.to_string())));
+                        return;
+                    }
+                }
+            }
+        });
+        receiver
+    }
+}
+
+#[tonic::async_trait]
+impl Operator for OperatorService {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        self.allow(&request)?;
+        let node = &self.node;
+        let snapshot = node.snapshot().await.map_err(status)?;
+        let process = |(name, pid, restarts)| Process { name, pid, restarts };
+        Ok(Response::new(StatusResponse {
+            version: node.info().version.clone(),
+            origin: node.origin().to_string(),
+            node_key: node.key_line().to_owned(),
+            events: snapshot.events,
+            tasks_queued: snapshot.queued as u64,
+            tasks_running: snapshot.running as u64,
+            states: snapshot.states.len() as u64,
+            uptime_ms: u64::try_from(node.uptime().as_millis()).unwrap_or(u64::MAX),
+            processes: (self.processes)().into_iter().map(process).collect(),
+            settings: self.settings.iter().cloned().collect(),
+            data_dir: node.data().path().display().to_string(),
+        }))
+    }
+
+    type ListTasksStream = Streamed<Task>;
+
+    async fn list_tasks(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<Self::ListTasksStream>, Status> {
+        let by = self.allow(&request)?;
+        let ListTasksRequest { limit, before, alive } = request.into_inner();
+        let limit = if limit == 0 { TASKS } else { limit };
+        let before = if before == 0 { u64::MAX } else { before };
+        let rows = self.node.read(move |reader| Ok(reader.tasks(before, limit.into(), alive)?));
+        let rows = rows.await.map_err(status)?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let node = Arc::clone(&self.node);
+        tokio::spawn(async move {
+            for row in rows {
+                let task = TaskId::new(node.origin(), row.accepted);
+                let answer = async {
+                    let view = node.task(task, by.clone()).await?;
+                    let waiting = node.waiting(task).await?;
+                    Ok(convert::task(task, &view, waiting))
+                };
+                if sender.send(answer.await.map_err(status)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(stream(receiver))
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<Task>, Status> {
+        let by = self.allow(&request)?;
+        let task: TaskId = id(&request.get_ref().task_id).map_err(status)?;
+        let view = self.node.task(task, by).await.map_err(status)?;
+        let waiting = self.node.waiting(task).await.map_err(status)?;
+        Ok(Response::new(convert::task(task, &view, waiting)))
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<GetTaskRequest>,
+    ) -> Result<Response<Receipt>, Status> {
+        let by = self.allow(&request)?;
+        let task: TaskId = id(&request.get_ref().task_id).map_err(status)?;
+        let receipt = self.node.receipt(task, by).await.map_err(status)?;
+        Ok(Response::new(Receipt { file: receipt.to_bytes().into() }))
+    }
+
+    async fn get_log(&self, request: Request<GetTaskRequest>) -> Result<Response<Chunk>, Status> {
+        let by = self.allow(&request)?;
+        let task: TaskId = id(&request.get_ref().task_id).map_err(status)?;
+        let view = self.node.task(task, by).await.map_err(status)?;
+        let Some(ended) = view.ended else {
+            let why = format!("task {task} has not ended; its log comes with its end");
+            return Err(status(NodeError::Conflict(why)));
+        };
+        let log = self.node.read(move |reader| Ok(reader.log_at(ended.seq)?));
+        let data = log.await.map_err(status)?.unwrap_or_default().into();
+        Ok(Response::new(Chunk { data }))
+    }
+
+    type GetOutputStream = Streamed<Chunk>;
+
+    async fn get_output(
+        &self,
+        request: Request<GetTaskRequest>,
+    ) -> Result<Response<Self::GetOutputStream>, Status> {
+        let by = self.allow(&request)?;
+        let task: TaskId = id(&request.get_ref().task_id).map_err(status)?;
+        let view = self.node.task(task, by).await.map_err(status)?;
+        let Some((seq, Body::Ended(statement))) = view.ended.map(|event| (event.seq, event.body))
+        else {
+            let why = format!("task {task} has not ended");
+            return Err(status(NodeError::Conflict(why)));
+        };
+        let output = statement.predicate.output;
+        let content = match output.bytes {
+            0 => Some(Vec::new()),
+            _ => self.node.read(move |reader| Ok(reader.content_at(seq)?)).await.map_err(status)?,
+        };
+        if content.as_ref().is_some_and(|bytes| Digest::of(bytes) != output.digest) {
+            return Err(Status::data_loss(format!("the output of {task} was changed on disk")));
+        }
+        Ok(stream(self.send_blob(output.digest, content)))
+    }
+
+    type ReadBlobStream = Streamed<Chunk>;
+
+    async fn read_blob(
+        &self,
+        request: Request<ReadBlobRequest>,
+    ) -> Result<Response<Self::ReadBlobStream>, Status> {
+        self.allow(&request)?;
+        let wanted = digest(&request.get_ref().digest).map_err(status)?;
+        let there = self.node.store().open_blob(&wanted).is_ok();
+        let content = match there {
+            true => None,
+            false => {
+                let found = self.node.read(move |reader| Ok(reader.find_content(&wanted)?));
+                found.await.map_err(status)?
+            }
+        };
+        Ok(stream(self.send_blob(wanted, content)))
+    }
+
+    async fn put_blob(
+        &self,
+        request: Request<Streaming<Chunk>>,
+    ) -> Result<Response<PutBlobResponse>, Status> {
+        self.allow(&request)?;
+        let mut chunks = request.into_inner();
+        let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(WAITING);
+        let store = self.node.store().clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut staged = store.stage();
+            let mut whole = false;
+            while let Some(chunk) = receiver.blocking_recv() {
+                // An empty piece marks the end: a stream that broke off is not an end.
+                if chunk.is_empty() {
+                    whole = true;
+                    break;
+                }
+                staged
+                    .write_all(&chunk)
+                    .map_err(|e| NodeError::Unwritable { why: e.to_string(), hint: None })?;
+            }
+            if !whole {
+                return Err(NodeError::Invalid("the stream broke off".into()));
+            }
+            staged.commit().map_err(|e| NodeError::Other(e.into()))
+        });
+        while let Some(chunk) = chunks.message().await? {
+            if !chunk.data.is_empty() && sender.send(chunk.data).await.is_err() {
+                break;
+            }
+        }
+        let _ = sender.send(bytes::Bytes::new()).await;
+        let stored = work.await.map_err(|e| Status::internal(e.to_string()))?;
+        let (digest, bytes) = stored.map_err(status)?;
+        Ok(Response::new(PutBlobResponse { digest: digest.to_string(), bytes }))
+    }
+
+    type ListStatesStream = Streamed<State>;
+
+    async fn list_states(
+        &self,
+        request: Request<ListStatesRequest>,
+    ) -> Result<Response<Self::ListStatesStream>, Status> {
+        self.allow(&request)?;
+        let states = self.node.snapshot().await.map_err(status)?.states;
+        let (sender, receiver) = mpsc::channel(states.len().max(1));
+        for (id, state) in states {
+            let _ = sender.try_send(Ok(State {
+                state_id: id.to_string(),
+                name: state.created.name,
+                submitter: state.created.submitter,
+                bytes_max: state.created.bytes_max,
+                tasks: u32::try_from(state.tasks).unwrap_or(u32::MAX),
+                created_unix_nano: 0,
+            }));
+        }
+        Ok(stream(receiver))
+    }
+
+    type ListEventsStream = Streamed<Event>;
+
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<Self::ListEventsStream>, Status> {
+        self.allow(&request)?;
+        let ListEventsRequest { from, limit, follow } = request.into_inner();
+        let node = Arc::clone(&self.node);
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            let mut next = from;
+            let mut left = if limit == 0 { u64::MAX } else { limit };
+            while left > 0 {
+                // Asked for before the look, so that no commit falls between the two.
+                let changed = node.changed().notified();
+                let most = ROWS.min(left);
+                let rows = match node.read(move |reader| Ok(reader.rows(next, most)?)).await {
+                    Ok(rows) => rows,
+                    Err(refused) => {
+                        let _ = sender.send(Err(status(refused))).await;
+                        return;
+                    }
+                };
+                if rows.is_empty() {
+                    if !follow {
+                        return;
+                    }
+                    tokio::select! {
+                        () = changed => {}
+                        () = sender.closed() => return,
+                    }
+                }
+                for row in rows {
+                    next = row.seq + 1;
+                    left -= 1;
+                    let event = Event {
+                        seq: row.seq,
+                        leaf: row.leaf.unwrap_or_default().into(),
+                        hash: row.hash.as_bytes().to_vec().into(),
+                    };
+                    if sender.send(Ok(event)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(stream(receiver))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<GetCheckpointRequest>,
+    ) -> Result<Response<Checkpoint>, Status> {
+        self.allow(&request)?;
+        let signed = self.node.checkpoint().await.map_err(status)?;
+        Ok(Response::new(Checkpoint {
+            text: signed.checkpoint().to_string(),
+            signature: signed.signature().to_owned(),
+        }))
+    }
+}
