@@ -102,6 +102,12 @@ impl Secret {
     }
 }
 
+impl AsRef<[u8]> for Secret {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Drop for Secret {
     fn drop(&mut self) {
         wipe(&mut self.0);

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::lend::Loans;
 use super::tree::{Entry, How, Kind, ROOT, Serial, Stat};
 use super::{Access, BoundState, EphemeralState, FileError};
 use crate::control::{Control, Stopped};
@@ -21,16 +22,21 @@ pub(crate) struct Files {
     /// Counts the handles: each holds a clone.
     open: Arc<()>,
     pub(super) descriptors: Option<super::p1::Descriptors>,
+    pub(super) loans: Loans,
 }
 
 impl Files {
     pub(crate) fn new(bound: Vec<BoundState>, control: Arc<Control>) -> Self {
-        Self { control, bound, open: Arc::new(()), descriptors: None }
+        Self { control, bound, open: Arc::new(()), descriptors: None, loans: Loans::default() }
     }
 
     /// Every call is a safe point: may the task go on?
     pub(super) fn check(&self) -> Result<(), Stopped> {
         self.control.check()
+    }
+
+    pub(super) fn has_states(&self) -> bool {
+        !self.bound.is_empty()
     }
 
     /// One open directory a state, and the path the guest finds it at.

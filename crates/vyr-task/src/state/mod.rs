@@ -32,6 +32,7 @@ mod bytes;
 mod handle;
 mod keys;
 mod keyvalue;
+mod lend;
 mod p1;
 mod p2;
 mod tree;

@@ -19,8 +19,9 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::FileError;
-use super::bytes::wipe;
+use super::bytes::{Secret, wipe};
 use super::handle::{COPY_MAX, Files, Handle};
+use super::lend;
 use super::tree::{How, Kind, Serial, Stat};
 use crate::control::Control;
 use crate::run::TaskState;
@@ -48,7 +49,8 @@ pub(super) fn view(state: &mut TaskState) -> View<'_> {
 /// Replaces `wasi:filesystem`; `linker` allows that.
 pub(crate) fn add_to_linker(linker: &mut Linker<TaskState>) -> wasmtime::Result<()> {
     types::add_to_linker::<TaskState, HasView>(linker, view)?;
-    preopens::add_to_linker::<TaskState, HasView>(linker, view)
+    preopens::add_to_linker::<TaskState, HasView>(linker, view)?;
+    lend::add_to_linker(linker)
 }
 
 impl From<FileError> for ErrorCode {
@@ -222,11 +224,8 @@ impl types::HostDescriptor for View<'_> {
         length: types::Filesize,
         offset: types::Filesize,
     ) -> FsResult<(Vec<u8>, bool)> {
-        let handle = self.get(&fd)?;
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let bytes = read(handle, offset, length.min(COPY_MAX))?;
-        let is_end = bytes.is_empty() && length > 0;
-        Ok((bytes, is_end))
+        // Replaced in the linker by one that wipes what it hands out.
+        self.read_at(&fd, length, offset)
     }
 
     async fn write(
@@ -405,6 +404,20 @@ impl types::HostDirectoryEntryStream for View<'_> {
 }
 
 impl View<'_> {
+    /// Up to `COPY_MAX` bytes, and whether the file ends at the offset.
+    pub(super) fn read_at(
+        &self,
+        fd: &Descriptor,
+        length: u64,
+        offset: u64,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        let handle = self.get(fd)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = read(handle, offset, length.min(COPY_MAX))?;
+        let is_end = bytes.is_empty() && length > 0;
+        Ok((bytes, is_end))
+    }
+
     fn writer(
         &mut self,
         fd: &Descriptor,
@@ -488,7 +501,7 @@ impl InputStream for Reader {
             return Err(StreamError::Closed);
         }
         self.offset = self.offset.saturating_add(bytes.len() as u64);
-        Ok(bytes.into())
+        Ok(Bytes::from_owner(Secret::new(bytes)))
     }
 }
 
@@ -548,4 +561,39 @@ fn trap(stopped: crate::control::Stopped) -> StreamError {
 
 fn failed(error: FileError) -> StreamError {
     StreamError::LastOperationFailed(wasmtime::Error::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use preopens::Host as _;
+
+    use super::*;
+    use crate::control::CancelHandle;
+    use crate::limits::Limits;
+    use crate::state::{Access, BoundState, EphemeralState};
+
+    #[test]
+    fn a_stopped_task_makes_no_call() {
+        let state = EphemeralState::new(1 << 20);
+        let states = vec![BoundState { name: "a".into(), state, access: Access::ReadWrite }];
+        let cancel = CancelHandle::new();
+        let control = Arc::new(Control::new(Limits::default(), cancel.clone()));
+        let mut files = Files::new(states, Arc::clone(&control));
+        let mut view = View { files: &mut files, table: &mut ResourceTable::new() };
+        let (root, path) = view.get_directories().expect("it runs").remove(0);
+        assert_eq!(path, "/state/a");
+        let how = How { read: true, write: true, create: true, ..How::default() };
+        let handle = Arc::new(view.get(&root).expect("it runs").open("f", how).expect("new"));
+        let mut writer =
+            Writer { handle: Arc::clone(&handle), offset: None, control: Arc::clone(&control) };
+        let mut reader = Reader { handle, offset: 0, control };
+        assert!(writer.write(Bytes::from_static(b"hello")).is_ok());
+        assert_eq!(reader.read(2).expect("it runs"), "he");
+        cancel.cancel();
+        assert!(matches!(writer.write(Bytes::from_static(b"x")), Err(StreamError::Trap(_))));
+        assert!(matches!(writer.check_write(), Err(StreamError::Trap(_))));
+        assert!(matches!(reader.read(2), Err(StreamError::Trap(_))));
+        assert!(view.handle(&root).is_err());
+        assert!(view.get_directories().is_err());
+    }
 }
