@@ -171,8 +171,7 @@ impl Contents {
     }
 }
 
-/// The chunk that holds `offset`, and where in it. Offsets are below a quota, and a quota that
-/// is not addressable cannot be filled.
+/// The chunk that holds `offset`, and where in it.
 fn place(offset: u64) -> (usize, usize) {
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
     (offset / CHUNK_BYTES, offset % CHUNK_BYTES)

@@ -2,7 +2,7 @@
 //!
 //! Preview 1 and preview 2 translate to and from these calls and decide nothing themselves.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::lend::Loans;
 use super::tree::{Entry, How, Kind, ROOT, Serial, Stat};
@@ -19,15 +19,15 @@ pub(super) const OPEN_MAX: usize = 1024;
 pub(crate) struct Files {
     pub(super) control: Arc<Control>,
     bound: Vec<BoundState>,
-    /// Counts the handles: each holds a clone.
-    open: Arc<()>,
+    /// Counts the handles: each holds a clone. Made with the first.
+    open: OnceLock<Arc<()>>,
     pub(super) descriptors: Option<super::p1::Descriptors>,
     pub(super) loans: Loans,
 }
 
 impl Files {
     pub(crate) fn new(bound: Vec<BoundState>, control: Arc<Control>) -> Self {
-        Self { control, bound, open: Arc::new(()), descriptors: None, loans: Loans::default() }
+        Self { control, bound, open: OnceLock::new(), descriptors: None, loans: Loans::default() }
     }
 
     /// Every call is a safe point: may the task go on?
@@ -43,7 +43,10 @@ impl Files {
     pub(super) fn roots(&self) -> Result<Vec<(Handle, String)>, FileError> {
         let roots = self.bound.iter().zip(1..).map(|(bound, device)| {
             let path = format!("/state/{}", bound.name);
-            Ok((Handle::root(bound, device, Arc::clone(&self.open))?, path))
+            Ok((
+                Handle::root(bound, device, Arc::clone(self.open.get_or_init(Arc::default)))?,
+                path,
+            ))
         });
         roots.collect()
     }

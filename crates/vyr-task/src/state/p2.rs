@@ -7,27 +7,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{self, ErrorCode};
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, FsError, FsResult, InputStream, OutputStream, Pollable,
-    StreamError, StreamResult,
-};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::FileError;
-use super::bytes::{Secret, wipe};
+use super::bytes::wipe;
 use super::handle::{COPY_MAX, Files, Handle};
 use super::lend;
+use super::streams::{Reader, Writer, read};
 use super::tree::{How, Kind, Serial, Stat};
-use crate::control::Control;
 use crate::run::TaskState;
-
-/// The most one read gives, and the most a stream takes at once: what Wasmtime's own streams do.
-const STREAM_BYTES: usize = 64 << 10;
 
 /// The states of a task, and the table of its resources.
 pub(super) struct View<'a> {
@@ -95,7 +88,7 @@ impl View<'_> {
     }
 
     /// What a descriptor stands for. Every call asks here, which makes it a safe point.
-    fn handle(&self, descriptor: &Descriptor) -> wasmtime::Result<&Arc<Handle>> {
+    pub(super) fn handle(&self, descriptor: &Descriptor) -> wasmtime::Result<&Arc<Handle>> {
         self.check()?;
         Ok(self.table.get(&Resource::<Arc<Handle>>::new_borrow(descriptor.rep()))?)
     }
@@ -432,14 +425,6 @@ impl View<'_> {
     }
 }
 
-fn read(handle: &Handle, offset: u64, length: usize) -> Result<Vec<u8>, FileError> {
-    let left = handle.stat()?.size.saturating_sub(offset);
-    let mut bytes = vec![0; length.min(usize::try_from(left).unwrap_or(usize::MAX))];
-    let read = handle.read(offset, &mut bytes)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
 fn descriptor_type(kind: Kind) -> types::DescriptorType {
     match kind {
         Kind::File => types::DescriptorType::RegularFile,
@@ -477,123 +462,5 @@ fn new_time(asked: types::NewTimestamp) -> Result<Option<Option<u64>>, FileError
             let ns = ns.and_then(|ns| ns.checked_add(time.nanoseconds.into()));
             Ok(Some(Some(ns.ok_or(FileError::TooLarge)?)))
         }
-    }
-}
-
-/// Reads a file from an offset on. Never waits.
-struct Reader {
-    handle: Arc<Handle>,
-    offset: u64,
-    control: Arc<Control>,
-}
-
-#[async_trait::async_trait]
-impl Pollable for Reader {
-    async fn ready(&mut self) {}
-}
-
-#[async_trait::async_trait]
-impl InputStream for Reader {
-    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.control.check().map_err(trap)?;
-        let bytes = read(&self.handle, self.offset, size.min(STREAM_BYTES)).map_err(failed)?;
-        if bytes.is_empty() && size > 0 {
-            return Err(StreamError::Closed);
-        }
-        self.offset = self.offset.saturating_add(bytes.len() as u64);
-        Ok(Bytes::from_owner(Secret::new(bytes)))
-    }
-}
-
-/// Writes a file from an offset on, or always at its end. Never waits.
-struct Writer {
-    handle: Arc<Handle>,
-    offset: Option<u64>,
-    control: Arc<Control>,
-}
-
-impl Writer {
-    fn write_all(&mut self, mut data: &[u8]) -> StreamResult<()> {
-        while !data.is_empty() {
-            let (at, written) = self.handle.write(self.offset, data).map_err(failed)?;
-            data = &data[written..];
-            if let Some(offset) = &mut self.offset {
-                *offset = at.saturating_add(written as u64);
-            }
-        }
-        Ok(())
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for Writer {
-    async fn ready(&mut self) {}
-}
-
-#[async_trait::async_trait]
-impl OutputStream for Writer {
-    fn write(&mut self, data: Bytes) -> StreamResult<()> {
-        self.control.check().map_err(trap)?;
-        if data.len() > STREAM_BYTES {
-            return Err(StreamError::trap("wrote more than `check-write` allows"));
-        }
-        let written = self.write_all(&data);
-        // The copy Wasmtime made of the guest's bytes; a splice may share it with somebody.
-        if let Ok(mut copy) = data.try_into_mut() {
-            wipe(&mut copy);
-        }
-        written
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        self.control.check().map_err(trap)?;
-        Ok(STREAM_BYTES)
-    }
-}
-
-fn trap(stopped: crate::control::Stopped) -> StreamError {
-    StreamError::Trap(wasmtime::Error::new(stopped))
-}
-
-fn failed(error: FileError) -> StreamError {
-    StreamError::LastOperationFailed(wasmtime::Error::new(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use preopens::Host as _;
-
-    use super::*;
-    use crate::control::CancelHandle;
-    use crate::limits::Limits;
-    use crate::state::{Access, BoundState, EphemeralState};
-
-    #[test]
-    fn a_stopped_task_makes_no_call() {
-        let state = EphemeralState::new(1 << 20);
-        let states = vec![BoundState { name: "a".into(), state, access: Access::ReadWrite }];
-        let cancel = CancelHandle::new();
-        let control = Arc::new(Control::new(Limits::default(), cancel.clone()));
-        let mut files = Files::new(states, Arc::clone(&control));
-        let mut view = View { files: &mut files, table: &mut ResourceTable::new() };
-        let (root, path) = view.get_directories().expect("it runs").remove(0);
-        assert_eq!(path, "/state/a");
-        let how = How { read: true, write: true, create: true, ..How::default() };
-        let handle = Arc::new(view.get(&root).expect("it runs").open("f", how).expect("new"));
-        let mut writer =
-            Writer { handle: Arc::clone(&handle), offset: None, control: Arc::clone(&control) };
-        let mut reader = Reader { handle, offset: 0, control };
-        assert!(writer.write(Bytes::from_static(b"hello")).is_ok());
-        assert_eq!(reader.read(2).expect("it runs"), "he");
-        cancel.cancel();
-        assert!(matches!(writer.write(Bytes::from_static(b"x")), Err(StreamError::Trap(_))));
-        assert!(matches!(writer.check_write(), Err(StreamError::Trap(_))));
-        assert!(matches!(reader.read(2), Err(StreamError::Trap(_))));
-        assert!(view.handle(&root).is_err());
-        assert!(view.get_directories().is_err());
     }
 }
