@@ -17,8 +17,8 @@
 //!    memory of a state is bounded by twice its quota, whatever a guest does.
 //! 2. A path never leads out of the directory it is relative to: there are no links, and `..`
 //!    stops at the directory of the descriptor.
-//! 3. A call copies at most `COPY_MAX`, looks through at most `SUBTREE_MAX` entries, and holds the
-//!    lock only meanwhile; freeing is as fast as memory is overwritten, some 100 ms a gigabyte.
+//! 3. A call copies at most `COPY_MAX` of a file or `VALUE_MAX` of values, looks through at most
+//!    `SUBTREE_MAX` entries, and holds the lock only meanwhile. Freeing is as fast as memory is overwritten: 100 to 160 ms a gigabyte.
 //! 4. A bound state that is read-only is not changed through that binding, nor its times.
 //!
 //! Times are logical: the n-th change of a state happens at n nanoseconds of 1970, so that order

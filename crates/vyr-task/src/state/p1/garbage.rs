@@ -180,6 +180,48 @@ fn calls_that_make_sense_are_carried_out() {
     assert_eq!(bytes[520..524], 700_u32.to_le_bytes());
 }
 
+/// What one call may ask for: a step less is answered, or is the guest's own fault.
+#[test]
+fn what_one_call_asks_for_is_bounded() {
+    const INVAL: i32 = 28;
+    const NAMETOOLONG: i32 = 37;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let state = EphemeralState::new(QUOTA);
+    let states = vec![BoundState { name: "a".into(), state, access: Access::ReadWrite }];
+    let control = Arc::new(Control::new(Limits::default(), CancelHandle::new()));
+    let mut task = TaskState::of_files(Files::new(states, control));
+    let mut bytes = vec![0; 2 << 20];
+    bytes[0] = b'f';
+    let mut memory = GuestMemory::Unshared(&mut bytes);
+    runtime.block_on(async {
+        let (task, memory) = (&mut task, &mut memory);
+        let opened = p1::path_open(task, memory, 3, 0, 0, 1, 1, 0x1FFF_FFFF, 0, 0, 512);
+        assert_eq!(opened.await.expect("no trap"), 0);
+        for (count, wanted) in [(1024, 0), (1025, INVAL)] {
+            let written = p1::fd_write(task, memory, 4, 4096, count, 512).await;
+            assert_eq!(written.expect("no trap"), wanted, "{count} vectors to write");
+            let read = p1::fd_read(task, memory, 4, 4096, count, 512).await;
+            assert_eq!(read.expect("no trap"), wanted, "{count} vectors to read");
+        }
+        for (length, wanted) in [(1 << 20, 0), ((1 << 20) + 1, INVAL)] {
+            let listed = p1::fd_readdir(task, memory, 3, 4096, length, 0, 512).await;
+            assert_eq!(listed.expect("no trap"), wanted, "a listing of {length}");
+        }
+        let polled = p1::poll_oneoff(task, memory, 65_536, 4096, 1025, 512).await;
+        assert_eq!(polled.expect("no trap"), INVAL);
+        // As many bytes as a path may have, of slashes and one name; and one more.
+        if let GuestMemory::Unshared(bytes) = memory {
+            bytes[8192..8192 + 4096].fill(b'/');
+            bytes[8192] = b'd';
+        }
+        let made = p1::path_create_directory(task, memory, 3, 8192, 4097).await;
+        assert_eq!(made.expect("no trap"), NAMETOOLONG);
+        let made = p1::path_create_directory(task, memory, 3, 8192, 4096).await;
+        assert_eq!(made.expect("no trap"), 0);
+    });
+}
+
 #[test]
 fn a_stopped_task_makes_no_call() {
     let runtime =
