@@ -101,6 +101,14 @@ pub(crate) struct TaskState {
     meter: Meter,
 }
 
+#[cfg(test)]
+impl TaskState {
+    /// A task with nothing but `files`, whose calls are made by a test.
+    pub(crate) fn of_files(files: Files) -> Self {
+        Self { wasi: WasiCtxBuilder::new().build_p1(), files, meter: Meter::new(0) }
+    }
+}
+
 impl WasiView for TaskState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiView::ctx(&mut self.wasi)

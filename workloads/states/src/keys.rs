@@ -36,6 +36,14 @@ pub(crate) fn step(words: &[&str]) -> Result<String, Fault> {
             let value = bucket.get(key)?;
             return Ok(value.map_or("none".into(), |v| String::from_utf8_lossy(&v).into_owned()));
         }
+        ["key-look", _, key] => {
+            return Ok(bucket.get(key)?.map_or(0, |value| value.len()).to_string());
+        }
+        ["key-look-many", _, key] => {
+            let found = batch::get_many(&bucket, &[key.to_owned()])?;
+            let lengths = found.into_iter().flatten().map(|(_, value)| value.len());
+            return Ok(lengths.sum::<usize>().to_string());
+        }
         ["key-delete", _, key] => bucket.delete(key)?,
         ["key-exists", _, key] => return Ok(bucket.exists(key)?.to_string()),
         ["key-increment", _, key, delta] => {

@@ -36,6 +36,12 @@ pub(crate) fn step(words: &[&str]) -> Result<String, Fault> {
             let (bytes, at_end) = file.read(number(length)?, number(offset)?)?;
             return Ok(format!("{} {at_end}", bytes.len()));
         }
+        ["raw-skip", path, length] => {
+            let file = open(&directory, path, DescriptorFlags::READ)?;
+            let stream = file.read_via_stream(0)?;
+            let skipped = stream.blocking_skip(number(length)?);
+            return Ok(skipped.map_err(|_| Fault::Text("a stream".into()))?.to_string());
+        }
         ["raw-read-unopened", path] => {
             let file = open(&directory, path, DescriptorFlags::WRITE)?;
             file.read(1, 0)?;

@@ -81,17 +81,19 @@ impl Secret {
     /// Writes `data` at `at`; what lies between the end and `at` becomes zero.
     fn write(&mut self, at: usize, data: &[u8]) {
         let end = at + data.len();
-        if end > self.0.len() {
-            if end > self.0.capacity() {
-                let room = end.next_power_of_two().clamp(SMALL_BYTES, CHUNK_BYTES.max(end));
-                let mut grown = Vec::with_capacity(room);
-                grown.extend_from_slice(&self.0);
-                wipe(&mut self.0);
-                self.0 = grown;
-            }
-            self.0.resize(end, 0);
+        if end > self.0.capacity() {
+            let room = end.next_power_of_two().clamp(SMALL_BYTES, CHUNK_BYTES.max(end));
+            let mut grown = Vec::with_capacity(room);
+            grown.extend_from_slice(&self.0);
+            wipe(&mut self.0);
+            self.0 = grown;
         }
-        self.0[at..end].copy_from_slice(data);
+        if at > self.0.len() {
+            self.0.resize(at, 0);
+        }
+        let (over, beyond) = data.split_at(data.len().min(self.0.len() - at));
+        self.0[at..at + over.len()].copy_from_slice(over);
+        self.0.extend_from_slice(beyond);
     }
 
     fn truncate(&mut self, length: usize) {
@@ -99,6 +101,12 @@ impl Secret {
             wipe(tail);
             self.0.truncate(length);
         }
+    }
+}
+
+impl AsRef<[u8]> for Secret {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -165,8 +173,7 @@ impl Contents {
     }
 }
 
-/// The chunk that holds `offset`, and where in it. Offsets are below a quota, and a quota that
-/// is not addressable cannot be filled.
+/// The chunk that holds `offset`, and where in it.
 fn place(offset: u64) -> (usize, usize) {
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
     (offset / CHUNK_BYTES, offset % CHUNK_BYTES)

@@ -2,8 +2,9 @@
 //!
 //! Preview 1 and preview 2 translate to and from these calls and decide nothing themselves.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::lend::Loans;
 use super::tree::{Entry, How, Kind, ROOT, Serial, Stat};
 use super::{Access, BoundState, EphemeralState, FileError};
 use crate::control::{Control, Stopped};
@@ -18,14 +19,15 @@ pub(super) const OPEN_MAX: usize = 1024;
 pub(crate) struct Files {
     pub(super) control: Arc<Control>,
     bound: Vec<BoundState>,
-    /// Counts the handles: each holds a clone.
-    open: Arc<()>,
+    /// Counts the handles: each holds a clone. Made with the first.
+    open: OnceLock<Arc<()>>,
     pub(super) descriptors: Option<super::p1::Descriptors>,
+    pub(super) loans: Loans,
 }
 
 impl Files {
     pub(crate) fn new(bound: Vec<BoundState>, control: Arc<Control>) -> Self {
-        Self { control, bound, open: Arc::new(()), descriptors: None }
+        Self { control, bound, open: OnceLock::new(), descriptors: None, loans: Loans::default() }
     }
 
     /// Every call is a safe point: may the task go on?
@@ -33,11 +35,18 @@ impl Files {
         self.control.check()
     }
 
+    pub(super) fn has_states(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
     /// One open directory a state, and the path the guest finds it at.
     pub(super) fn roots(&self) -> Result<Vec<(Handle, String)>, FileError> {
         let roots = self.bound.iter().zip(1..).map(|(bound, device)| {
             let path = format!("/state/{}", bound.name);
-            Ok((Handle::root(bound, device, Arc::clone(&self.open))?, path))
+            Ok((
+                Handle::root(bound, device, Arc::clone(self.open.get_or_init(Arc::default)))?,
+                path,
+            ))
         });
         roots.collect()
     }

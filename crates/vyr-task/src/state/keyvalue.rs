@@ -6,10 +6,12 @@
 //!
 //! A number is its decimal digits, as in Wasmtime's own store, so that `get` and `increment` agree.
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 
 use super::bytes::Secret;
 use super::keys::{KEY_MAX, VALUE_MAX};
+use super::lend::Loan;
 use super::p2::{HasView, View, view};
 use super::{Access, BoundState, FileError};
 use crate::run::TaskState;
@@ -36,7 +38,31 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 pub(crate) fn add_to_linker(linker: &mut Linker<TaskState>) -> wasmtime::Result<()> {
     store::add_to_linker::<TaskState, HasView>(linker, view)?;
     atomics::add_to_linker::<TaskState, HasView>(linker, view)?;
-    batch::add_to_linker::<TaskState, HasView>(linker, view)
+    batch::add_to_linker::<TaskState, HasView>(linker, view)?;
+    // The calls that hand values out, again, with buffers that are wiped.
+    linker.instance("wasi:keyvalue/store@0.2.0-draft")?.func_wrap(
+        "[method]bucket.get",
+        |mut store: StoreContextMut<'_, TaskState>, (bucket, key): (Resource<Bucket>, String)| {
+            let mut view = view(store.data_mut());
+            let value = store::HostBucket::get(&mut view, bucket, key)?;
+            view.files.loans.settle();
+            Ok((value.map(|value| value.map(|value| view.files.loans.lend(value))),))
+        },
+    )?;
+    linker.instance("wasi:keyvalue/batch@0.2.0-draft")?.func_wrap(
+        "get-many",
+        |mut store: StoreContextMut<'_, TaskState>,
+         (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+            let mut view = view(store.data_mut());
+            let values = batch::Host::get_many(&mut view, bucket, keys)?;
+            view.files.loans.settle();
+            let mut lend = |(key, value)| (key, view.files.loans.lend(value));
+            let lent = |values: Vec<Option<_>>| -> Vec<Option<(String, Loan)>> {
+                values.into_iter().map(|pair| pair.map(&mut lend)).collect()
+            };
+            Ok((values.map(lent),))
+        },
+    )
 }
 
 impl View<'_> {

@@ -17,8 +17,8 @@
 //!    memory of a state is bounded by twice its quota, whatever a guest does.
 //! 2. A path never leads out of the directory it is relative to: there are no links, and `..`
 //!    stops at the directory of the descriptor.
-//! 3. A call copies at most `COPY_MAX`, looks through at most `SUBTREE_MAX` entries, and holds the
-//!    lock only meanwhile; freeing is as fast as memory is overwritten, some 100 ms a gigabyte.
+//! 3. A call copies at most `COPY_MAX` of a file or `VALUE_MAX` of values, looks through at most
+//!    `SUBTREE_MAX` entries, and holds the lock only meanwhile. Freeing is as fast as memory is overwritten: 100 to 160 ms a gigabyte.
 //! 4. A bound state that is read-only is not changed through that binding, nor its times.
 //!
 //! Times are logical: the n-th change of a state happens at n nanoseconds of 1970, so that order
@@ -32,8 +32,10 @@ mod bytes;
 mod handle;
 mod keys;
 mod keyvalue;
+mod lend;
 mod p1;
 mod p2;
+mod streams;
 mod tree;
 #[cfg(test)]
 mod tree_model;
@@ -60,14 +62,20 @@ struct Shared {
 }
 
 impl EphemeralState {
-    /// An empty state that may hold `quota_bytes`.
+    /// An empty state that may hold `quota_bytes`, or [`EphemeralState::QUOTA_MAX_BYTES`] if that
+    /// is less.
     ///
     /// A file or directory costs [`EphemeralState::NODE_BYTES`] and its name, a key
     /// [`EphemeralState::KEY_BYTES`] and itself; contents and values cost their length, holes in a
     /// file included.
     pub fn new(quota_bytes: u64) -> Self {
+        let quota_bytes = quota_bytes.min(Self::QUOTA_MAX_BYTES);
         Self(Arc::new(Shared { quota_bytes, tree: Mutex::new(Tree::new(quota_bytes)) }))
     }
+
+    /// More than any node has memory for, and little enough that the list of the pieces of one file
+    /// of that size is 24 MiB: a write at its end makes all of that list at once.
+    pub const QUOTA_MAX_BYTES: u64 = 64 << 30;
 
     /// What a file or directory costs besides its name and contents: the allocations of the worst
     /// shape there is, a chain of directories with an entry each, come to 624 bytes a node.
@@ -180,4 +188,25 @@ pub(crate) enum FileError {
     TooManyOpen,
     #[error("not open for that")]
     BadDescriptor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tree::{How, ROOT};
+
+    #[test]
+    fn an_absurd_quota_is_cut_and_a_write_at_the_end_of_all_numbers_refused() {
+        let state = EphemeralState::new(u64::MAX);
+        assert_eq!(state.quota_bytes(), EphemeralState::QUOTA_MAX_BYTES);
+        let mut tree = state.lock();
+        let how = How { write: true, create: true, ..How::default() };
+        let (file, _) = tree.open(ROOT, "f", how).expect("new");
+        for offset in [u64::MAX - 1, i64::MAX as u64, EphemeralState::QUOTA_MAX_BYTES] {
+            assert_eq!(tree.write(file, Some(offset), b"x"), Err(FileError::Full), "{offset}");
+            assert_eq!(tree.set_size(file, offset), Err(FileError::Full), "{offset}");
+        }
+        let last = EphemeralState::QUOTA_MAX_BYTES - EphemeralState::NODE_BYTES - 2;
+        assert_eq!(tree.write(file, Some(last), b"xy"), Ok((last, 1)));
+    }
 }

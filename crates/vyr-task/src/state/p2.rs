@@ -7,26 +7,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{self, ErrorCode};
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, FsError, FsResult, InputStream, OutputStream, Pollable,
-    StreamError, StreamResult,
-};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::FileError;
 use super::bytes::wipe;
 use super::handle::{COPY_MAX, Files, Handle};
+use super::lend;
+use super::streams::{Reader, Writer, read};
 use super::tree::{How, Kind, Serial, Stat};
-use crate::control::Control;
 use crate::run::TaskState;
-
-/// The most one read gives, and the most a stream takes at once: what Wasmtime's own streams do.
-const STREAM_BYTES: usize = 64 << 10;
 
 /// The states of a task, and the table of its resources.
 pub(super) struct View<'a> {
@@ -48,7 +42,8 @@ pub(super) fn view(state: &mut TaskState) -> View<'_> {
 /// Replaces `wasi:filesystem`; `linker` allows that.
 pub(crate) fn add_to_linker(linker: &mut Linker<TaskState>) -> wasmtime::Result<()> {
     types::add_to_linker::<TaskState, HasView>(linker, view)?;
-    preopens::add_to_linker::<TaskState, HasView>(linker, view)
+    preopens::add_to_linker::<TaskState, HasView>(linker, view)?;
+    lend::add_to_linker(linker)
 }
 
 impl From<FileError> for ErrorCode {
@@ -93,7 +88,7 @@ impl View<'_> {
     }
 
     /// What a descriptor stands for. Every call asks here, which makes it a safe point.
-    fn handle(&self, descriptor: &Descriptor) -> wasmtime::Result<&Arc<Handle>> {
+    pub(super) fn handle(&self, descriptor: &Descriptor) -> wasmtime::Result<&Arc<Handle>> {
         self.check()?;
         Ok(self.table.get(&Resource::<Arc<Handle>>::new_borrow(descriptor.rep()))?)
     }
@@ -222,11 +217,8 @@ impl types::HostDescriptor for View<'_> {
         length: types::Filesize,
         offset: types::Filesize,
     ) -> FsResult<(Vec<u8>, bool)> {
-        let handle = self.get(&fd)?;
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let bytes = read(handle, offset, length.min(COPY_MAX))?;
-        let is_end = bytes.is_empty() && length > 0;
-        Ok((bytes, is_end))
+        // Replaced in the linker by one that wipes what it hands out.
+        self.read_at(&fd, length, offset)
     }
 
     async fn write(
@@ -405,6 +397,20 @@ impl types::HostDirectoryEntryStream for View<'_> {
 }
 
 impl View<'_> {
+    /// Up to `COPY_MAX` bytes, and whether the file ends at the offset.
+    pub(super) fn read_at(
+        &self,
+        fd: &Descriptor,
+        length: u64,
+        offset: u64,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        let handle = self.get(fd)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = read(handle, offset, length.min(COPY_MAX))?;
+        let is_end = bytes.is_empty() && length > 0;
+        Ok((bytes, is_end))
+    }
+
     fn writer(
         &mut self,
         fd: &Descriptor,
@@ -417,14 +423,6 @@ impl View<'_> {
         let stream: DynOutputStream = Box::new(Writer { handle, offset, control });
         Ok(self.table.push(stream)?)
     }
-}
-
-fn read(handle: &Handle, offset: u64, length: usize) -> Result<Vec<u8>, FileError> {
-    let left = handle.stat()?.size.saturating_sub(offset);
-    let mut bytes = vec![0; length.min(usize::try_from(left).unwrap_or(usize::MAX))];
-    let read = handle.read(offset, &mut bytes)?;
-    bytes.truncate(read);
-    Ok(bytes)
 }
 
 fn descriptor_type(kind: Kind) -> types::DescriptorType {
@@ -465,87 +463,4 @@ fn new_time(asked: types::NewTimestamp) -> Result<Option<Option<u64>>, FileError
             Ok(Some(Some(ns.ok_or(FileError::TooLarge)?)))
         }
     }
-}
-
-/// Reads a file from an offset on. Never waits.
-struct Reader {
-    handle: Arc<Handle>,
-    offset: u64,
-    control: Arc<Control>,
-}
-
-#[async_trait::async_trait]
-impl Pollable for Reader {
-    async fn ready(&mut self) {}
-}
-
-#[async_trait::async_trait]
-impl InputStream for Reader {
-    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.control.check().map_err(trap)?;
-        let bytes = read(&self.handle, self.offset, size.min(STREAM_BYTES)).map_err(failed)?;
-        if bytes.is_empty() && size > 0 {
-            return Err(StreamError::Closed);
-        }
-        self.offset = self.offset.saturating_add(bytes.len() as u64);
-        Ok(bytes.into())
-    }
-}
-
-/// Writes a file from an offset on, or always at its end. Never waits.
-struct Writer {
-    handle: Arc<Handle>,
-    offset: Option<u64>,
-    control: Arc<Control>,
-}
-
-impl Writer {
-    fn write_all(&mut self, mut data: &[u8]) -> StreamResult<()> {
-        while !data.is_empty() {
-            let (at, written) = self.handle.write(self.offset, data).map_err(failed)?;
-            data = &data[written..];
-            if let Some(offset) = &mut self.offset {
-                *offset = at.saturating_add(written as u64);
-            }
-        }
-        Ok(())
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for Writer {
-    async fn ready(&mut self) {}
-}
-
-#[async_trait::async_trait]
-impl OutputStream for Writer {
-    fn write(&mut self, data: Bytes) -> StreamResult<()> {
-        self.control.check().map_err(trap)?;
-        if data.len() > STREAM_BYTES {
-            return Err(StreamError::trap("wrote more than `check-write` allows"));
-        }
-        let written = self.write_all(&data);
-        // The copy Wasmtime made of the guest's bytes; a splice may share it with somebody.
-        if let Ok(mut copy) = data.try_into_mut() {
-            wipe(&mut copy);
-        }
-        written
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        self.control.check().map_err(trap)?;
-        Ok(STREAM_BYTES)
-    }
-}
-
-fn trap(stopped: crate::control::Stopped) -> StreamError {
-    StreamError::Trap(wasmtime::Error::new(stopped))
-}
-
-fn failed(error: FileError) -> StreamError {
-    StreamError::LastOperationFailed(wasmtime::Error::new(error))
 }

@@ -94,12 +94,18 @@ fn expect(model: &mut Model, step: &Step) -> Result<(), FileError> {
             None => Err(E::NoEntry),
             Some(Some(_)) => Err(E::NotDirectory),
             Some(None) if !is_empty(model, path) => Err(E::NotEmpty),
-            Some(None) => Ok(drop(model.remove(path))),
+            Some(None) => {
+                model.remove(path);
+                Ok(())
+            }
         },
         Step::Unlink(path) => match look(model, path)? {
             None => Err(E::NoEntry),
             Some(None) => Err(E::IsDirectory),
-            Some(Some(_)) => Ok(drop(model.remove(path))),
+            Some(Some(_)) => {
+                model.remove(path);
+                Ok(())
+            }
         },
         Step::Rename(from, to) => {
             let source = look(model, from)?.ok_or(E::NoEntry)?.clone();

@@ -10,6 +10,8 @@
 //! another one does not compile.
 
 mod calls;
+#[cfg(test)]
+mod garbage;
 mod translate;
 
 use std::collections::BTreeMap;
