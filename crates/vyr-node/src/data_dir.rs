@@ -79,19 +79,19 @@ pub struct DataDir {
 
 impl DataDir {
     /// The directory that `--data-dir`, `VYR_DATA_DIR`, the user id and `XDG_STATE_HOME` name, in
-    /// this order.
-    pub fn choose(option: Option<PathBuf>) -> Result<PathBuf, DataDirError> {
+    /// this order; and whether somebody named it (one of the first two).
+    pub fn choose(option: Option<PathBuf>) -> Result<(PathBuf, bool), DataDirError> {
         let set =
             |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(path) = option.or_else(|| set("VYR_DATA_DIR")) {
-            return Ok(path);
+            return Ok((path, true));
         }
         if rustix::process::getuid().is_root() {
-            return Ok(PathBuf::from(SYSTEM_DATA_DIR));
+            return Ok((PathBuf::from(SYSTEM_DATA_DIR), false));
         }
         set("XDG_STATE_HOME")
             .or_else(|| set("HOME").map(|home| home.join(".local/state")))
-            .map(|state| state.join("vyr"))
+            .map(|state| (state.join("vyr"), false))
             .ok_or(DataDirError::Unknown)
     }
 

@@ -24,10 +24,12 @@ pub mod process;
 mod pump;
 mod report;
 mod run;
+mod sockets;
 mod trust;
 
 pub use data_dir::{DataDir, DataDirError, SYSTEM_DATA_DIR};
 pub use doctor::{Finding, Status, examine};
 pub use report::{FileError, Report, Result};
 pub use run::{Input, Program, Progress, RunError, RunReport, RunRequest, Timings, run};
+pub use sockets::Sockets;
 pub use trust::{Trust, TrustLoadError, TrustedSigner, trust_key};

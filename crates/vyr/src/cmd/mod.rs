@@ -19,7 +19,7 @@ use crate::cli::{Cli, Command};
 /// Runs the command and gives its exit code.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let Cli { data_dir, json, command } = cli;
-    let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir)?)?) };
+    let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir)?.0)?) };
     match command {
         Command::Run(args) => run::run(open, args, json),
         Command::Key(command) => key::run(&open()?, command, json),
