@@ -6,6 +6,8 @@ mod doctor;
 mod generate;
 mod key;
 mod run;
+mod status;
+mod up;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,9 +21,17 @@ use crate::cli::{Cli, Command};
 /// Runs the command and gives its exit code.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let Cli { data_dir, json, command } = cli;
-    let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir)?.0)?) };
+    let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir.clone())?.0)?) };
     match command {
         Command::Run(args) => run::run(open, args, json),
+        Command::Up { config, checkpoint_out } => {
+            let (path, named) = DataDir::choose(data_dir)?;
+            up::run(&path, named, config, checkpoint_out)
+        }
+        Command::Status => {
+            let (path, named) = DataDir::choose(data_dir)?;
+            status::run(&path, named, json)
+        }
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
         Command::Doctor => doctor::run(&open()?, json),
