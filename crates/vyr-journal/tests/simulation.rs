@@ -20,7 +20,7 @@ use vyr_journal::{
 };
 
 /// Seeds in the suite; each is some hundreds of steps.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 100;
 const STEPS: usize = 400;
 
 /// SplitMix64: the same numbers on every machine.
@@ -344,12 +344,10 @@ impl World {
         let mut started: BTreeMap<u64, String> = BTreeMap::new();
         let mut ended = BTreeSet::new();
         let mut states = BTreeMap::new();
-        let mut expected = 0;
-        for event in self.disk.events(self.defect)? {
+        for (event, expected) in self.disk.events(self.defect)?.into_iter().zip(0..) {
             if event.seq != expected {
                 return Err(format!("event {} stands where {expected} belongs", event.seq));
             }
-            expected += 1;
             match event.body {
                 Body::Accepted(_) => {
                     accepted.insert(event.seq);
