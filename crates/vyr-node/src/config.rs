@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_is_one() {
+        let page = include_str!("../../../docs/config.md");
+        let text = page.split("```toml").nth(1).and_then(|rest| rest.split("```").next());
+        let settings = settings(text.expect("a block")).expect("valid");
+        assert_eq!(settings.queue, QUEUE);
+        assert_eq!((settings.slots, settings.kept), (SLOTS, KEPT));
+        assert_eq!(settings.limits, Limits::default());
+        assert!(settings.listen.is_some() && settings.access.len() == 3);
+    }
+
+    #[test]
     fn what_means_nothing_is_refused() {
         for text in [
             "[limit]\n",
