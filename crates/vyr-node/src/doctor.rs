@@ -1,11 +1,16 @@
 //! What this machine and this data directory offer, what they do not, and why.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use vyr_base::format_bytes;
+use vyr_journal_sql::Reader;
 use vyr_task::{Ceilings, Engine, EngineConfig, Limits, PagemapScan};
 
 use crate::data_dir::DataDir;
-use crate::process::{Role, confine};
+use crate::process::{Role, confine, group_id};
+use crate::report::Report;
+use crate::sockets::Sockets;
 use crate::trust::Trust;
 
 /// How a facility stands.
@@ -30,8 +35,8 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// Looks at everything, in a fixed order.
-pub fn examine(data: &DataDir) -> Vec<Finding> {
+/// Looks at everything, in a fixed order. `named`: somebody said which data directory.
+pub fn examine(data: &DataDir, named: bool) -> Vec<Finding> {
     let finding = |facility, status, detail| Finding { facility, status, detail };
     let mut findings = vec![finding("data", Status::Ok, data.path().display().to_string())];
     findings.push(signers(data));
@@ -61,6 +66,8 @@ pub fn examine(data: &DataDir) -> Vec<Finding> {
         let detail = "not root: guests run under your own uid, and could ask for metadata of paths";
         finding("uids", Status::Limited, detail.into())
     });
+    findings.push(journal(data));
+    findings.extend(sockets(data, named));
     findings.push(finding(
         "limits",
         Status::Ok,
@@ -69,6 +76,41 @@ pub fn examine(data: &DataDir) -> Vec<Finding> {
     let Ceilings(most) = Ceilings::default();
     findings.push(finding("ceilings", Status::Ok, format!("at most {}", limits(&most))));
     findings
+}
+
+fn journal(data: &DataDir) -> Finding {
+    let finding = |status, detail| Finding { facility: "journal", status, detail };
+    let path = data.path().join("node/journal.db");
+    if !path.exists() {
+        return finding(Status::Ok, "none yet: the first submission makes it".into());
+    }
+    let read = Reader::open(&path).and_then(|reader| Ok((reader.origin()?, reader.size()?.0)));
+    match read {
+        Ok((origin, events)) => finding(Status::Ok, format!("{origin}, {events} events")),
+        Err(e) => finding(Status::Unavailable, Report::from(e).to_string()),
+    }
+}
+
+/// Whether a node runs, and who may reach it.
+fn sockets(data: &DataDir, named: bool) -> Vec<Finding> {
+    let finding = |facility, status, detail| Finding { facility, status, detail };
+    let own = Sockets::of(data.path(), named);
+    let node = match Sockets::find(data.path(), named) {
+        Some(path) => finding("node", Status::Ok, format!("running, on {}", path.display())),
+        None => {
+            let detail = "not running (vyr up): commands work in process".into();
+            finding("node", Status::Ok, detail)
+        }
+    };
+    let group = match (own.directory == Path::new("/run/vyr"), group_id("vyr")) {
+        (true, Some(_)) => finding("group", Status::Ok, "members of vyr reach control.sock".into()),
+        (true, None) => {
+            let detail = "there is no group vyr: control.sock is root's alone (groupadd vyr)";
+            finding("group", Status::Limited, detail.into())
+        }
+        (false, _) => finding("group", Status::Ok, "sockets are this user's alone".into()),
+    };
+    vec![node, group]
 }
 
 fn reset_detail(engine: &Engine) -> String {

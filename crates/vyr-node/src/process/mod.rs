@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 pub use compile::{CompileLimits, CompilerProcess};
 pub use tasks::{RunSpec, TasksError, TasksProcess};
+pub(crate) use up::group_id;
 pub use up::{UpError, up};
 
 /// What a process started by us is for.

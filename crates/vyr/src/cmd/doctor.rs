@@ -29,8 +29,8 @@ fn word(status: Status) -> &'static str {
 }
 
 /// Exit code 0 whatever is found: it is a report, not a check.
-pub(crate) fn run(data: &DataDir, json: bool) -> Result<ExitCode> {
-    let findings = examine(data);
+pub(crate) fn run(data: &DataDir, named: bool, json: bool) -> Result<ExitCode> {
+    let findings = examine(data, named);
     if json {
         let facilities = findings
             .into_iter()

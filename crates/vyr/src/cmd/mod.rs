@@ -34,7 +34,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
-        Command::Doctor => doctor::run(&open()?, json),
+        Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir.clone())?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {
             // Made in memory first: the generator panics when it cannot write.
