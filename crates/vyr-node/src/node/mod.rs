@@ -34,7 +34,7 @@ pub use admission::Budget;
 pub use core::{CONTENT_BYTES_MAX as INLINE_BYTES_MAX, NodeConfig, Retention};
 pub use error::NodeError;
 pub use executor::{Host, LocalHost};
-pub(crate) use handle::is_container_manifest;
+pub(crate) use handle::{is_container_manifest, view};
 pub use handle::{Admitted, Caller, Node, Snapshot, Submission, SubmittedInput, TaskView, Waiting};
 pub use metrics::{Metrics, TIME_BOUNDS_US, Value};
 pub use span::{

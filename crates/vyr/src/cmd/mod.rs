@@ -3,9 +3,16 @@
 mod artifact;
 mod bench;
 mod doctor;
+mod events;
 mod generate;
 mod key;
+mod link;
+mod node;
 mod run;
+mod state;
+mod task;
+mod verify;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,16 +21,25 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use vyr_node::{DataDir, FileError, Result};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, NodeCommand};
 
 /// Runs the command and gives its exit code.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let Cli { data_dir, json, command } = cli;
-    let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir)?.0)?) };
+    let place = || link::Place::choose(data_dir.clone());
+    let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir.clone())?.0)?) };
     match command {
         Command::Run(args) => run::run(open, args, json),
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
+        Command::Task(command) => task::run(&place()?, command, json),
+        Command::State(command) => state::run(&place()?, command, json),
+        Command::Traces(args) => watch::traces(&place()?, args, json),
+        Command::Metrics(args) => watch::metrics(&place()?, args, json),
+        Command::Events(args) => events::run(&place()?, &args, json),
+        Command::Verify(args) => verify::run(place, &args, json),
+        Command::Checkpoint(args) => node::checkpoint(&place()?, &args, json),
+        Command::Node(NodeCommand::Key) => node::key(&place()?, json),
         Command::Doctor => doctor::run(&open()?, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {
