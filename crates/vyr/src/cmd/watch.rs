@@ -269,7 +269,7 @@ fn describe(value: &metric::Value) -> String {
 }
 
 pub(crate) fn metrics(place: &Place, args: MetricsArgs, json: bool) -> Result<ExitCode> {
-    let link = place.node("its metrics")?;
+    let link = place.node("watching metrics")?;
     let live = output::is_live() && !json;
     let interval_ms = u32::try_from(args.interval.max(1)).unwrap_or(u32::MAX);
     let filter = MetricFilter { name_prefix: args.prefix, interval_ms };
