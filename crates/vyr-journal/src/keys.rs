@@ -12,6 +12,9 @@ use vyr_base::Hasher;
 /// hour at 100.
 pub const KEYS_MAX: usize = 1 << 18;
 
+/// With more keys than this the whole window is reserved; a short life never needs it.
+const FEW: usize = 1024;
+
 /// A submission in 16 bytes: who and which key, and what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyPrint {
@@ -42,8 +45,8 @@ pub(crate) struct Keys {
 impl Keys {
     /// Remembers that event `seq` accepted the submission `print`.
     pub(crate) fn insert(&mut self, print: KeyPrint, seq: u64) {
-        if self.order.is_empty() {
-            // At once, so that memory does not grow with the number of tasks.
+        if self.order.len() == FEW {
+            // At once, so that memory does not grow with the number of tasks from here on.
             self.order.reserve(KEYS_MAX);
             self.by_key.reserve(KEYS_MAX);
         }

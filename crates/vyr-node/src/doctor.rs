@@ -54,7 +54,8 @@ pub fn examine(data: &DataDir) -> Vec<Finding> {
         )
     });
     findings.push(if rustix::process::getuid().is_root() {
-        let (tasks, compile) = (Role::Tasks.uid(), Role::Compile.uid());
+        let uid = |role: Role| role.uid().map_or_else(String::new, |uid| uid.to_string());
+        let (tasks, compile) = (uid(Role::Tasks), uid(Role::Compile));
         finding("uids", Status::Ok, format!("tasks run as {tasks}, the compiler as {compile}"))
     } else {
         let detail = "not root: guests run under your own uid, and could ask for metadata of paths";

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use ssh_agent_client_rs::Client;
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
-use vyr_artifact::{
-    KeyId, Namespace, SignError, from_agent, render_line, sign, signature_request,
-};
+use vyr_artifact::{KeyId, Namespace, SignError, from_agent, render_line, sign, signature_request};
 use vyr_base::{Category, Problem};
 
 use crate::data_dir::{DataDir, write_once};

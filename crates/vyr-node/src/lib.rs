@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod artifact;
+mod config;
 mod data_dir;
 mod doctor;
 pub mod keys;
@@ -27,6 +28,7 @@ mod run;
 mod sockets;
 mod trust;
 
+pub use config::{Config, ConfigError, Listen, Settings};
 pub use data_dir::{DataDir, DataDirError, SYSTEM_DATA_DIR};
 pub use doctor::{Finding, Status, examine};
 pub use report::{FileError, Report, Result};

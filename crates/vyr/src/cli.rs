@@ -33,6 +33,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    /// Run a node in the foreground: tasks, journal, sockets
+    ///
+    /// Supervises the processes api, tasks and compile. Ends on SIGTERM or Ctrl-C, after the tasks
+    /// that run have ended or their time is over; a second signal ends it at once.
+    Up {
+        /// The configuration [default: /etc/vyr/vyr.toml for root, else DATA/vyr.toml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Write each new signed checkpoint here too, for `vyr verify --journal --since`
+        #[arg(long, value_name = "FILE")]
+        checkpoint_out: Option<PathBuf>,
+    },
+    /// Say whether a node is running, and what it is doing
+    ///
+    /// Exit code 0: it is ready; 6: there is none.
+    Status,
     /// Make, list and trust signing keys
     #[command(subcommand)]
     Key(KeyCommand),

@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal, getuid, setrlimit};
 use rustix::thread::{
@@ -107,16 +107,91 @@ fn hide_paths() -> Result<(), ConfineError> {
 fn drop_identity(role: Role) -> Result<(), ConfineError> {
     if getuid().is_root() {
         hide_paths()?;
-        let (uid, gid) = (Uid::from_raw(role.uid()), Gid::from_raw(role.uid()));
+        let number = role.uid().ok_or("a role of its own").map_err(step("user id"))?;
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
         set_thread_groups(&[]).map_err(step("groups"))?;
         set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
         set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
     }
+    drop_capabilities()
+}
+
+fn drop_capabilities() -> Result<(), ConfineError> {
     clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(step("capabilities"))
 }
+
+/// The directories of the process `api`.
+#[derive(Debug)]
+pub(super) struct ApiPaths {
+    /// Those it may change.
+    pub(super) writable: Vec<std::path::PathBuf>,
+}
+
+/// What a name lookup and certificates need to be read.
+const READABLE: [&str; 4] = ["/etc", "/usr", "/lib", "/proc"];
+
+/// Confines the process `api`: no capability, no new program, no path but its own. It keeps its user,
+/// whose files the data directory holds, and its network. There must be no other thread yet.
+pub(super) fn confine_api(paths: &ApiPaths) -> Result<(), ConfineError> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(step("core size"))?;
+    // As many connections as the system lets it have.
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })
+        .map_err(step("open files"))?;
+    drop_capabilities()?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    let read = AccessFs::from_read(LANDLOCK) & !AccessFs::Execute;
+    let write = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(|rules| {
+            rules
+                .add_rules(path_beneath_rules(READABLE, read))?
+                .add_rules(path_beneath_rules(paths.writable.iter(), write))
+        });
+    rules.and_then(landlock::RulesetCreated::restrict_self).map_err(step("landlock"))?;
+    let refused = SeccompAction::Errno(errno(libc::EPERM));
+    let forbidden: Rules = FORBIDDEN_FOR_API.iter().map(|call| (*call, Vec::new())).collect();
+    apply(SeccompFilter::new(forbidden, SeccompAction::Allow, refused, architecture()?))
+}
+
+/// What serving never needs: other programs, other processes, the kernel's own settings.
+const FORBIDDEN_FOR_API: [i64; 25] = [
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+];
 
 /// The newest Landlock whose rights this code names; an older kernel enforces what it knows.
 const LANDLOCK: ABI = ABI::V6;

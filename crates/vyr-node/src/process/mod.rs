@@ -3,17 +3,21 @@
 //! Both are this same binary, started again with a hidden first argument (`Role`); they confine
 //! themselves before they read anything from outside. `compile` reads Wasm on its stdin, writes
 //! machine code to a memory file on its stdout and ends. `tasks` holds a socket on its stdin and
-//! gets code, input and output as descriptors over it (`wire`).
+//! gets code, input and output as descriptors over it (`wire`). With a daemon `up` starts them, and
+//! `api`, which serves.
 
+mod api;
 mod compile;
 pub mod confine;
 mod tasks;
+mod up;
 pub(crate) mod wire;
 
 use std::path::PathBuf;
 
 pub use compile::{CompileLimits, CompilerProcess};
 pub use tasks::{RunSpec, TasksError, TasksProcess};
+pub use up::{UpError, up};
 
 /// What a process started by us is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub enum Role {
     Tasks,
     /// Compiles one module or component.
     Compile,
+    /// Serves: sockets, journal, store, keys.
+    Api,
 }
 
 impl Role {
@@ -30,20 +36,24 @@ impl Role {
         match self {
             Self::Tasks => "__tasks",
             Self::Compile => "__compile",
+            Self::Api => "__api",
         }
     }
 
     /// The role that `argument` selects.
     pub fn from_argument(argument: &str) -> Option<Self> {
-        [Self::Tasks, Self::Compile].into_iter().find(|role| role.argument() == argument)
+        [Self::Tasks, Self::Compile, Self::Api].into_iter().find(|role| role.argument() == argument)
     }
 
     /// The user id the role takes on when it is started by root. Both lie in 60578..=61183, which
     /// neither Debian nor systemd gives to anybody; no passwd entry is needed.
-    pub const fn uid(self) -> u32 {
+    ///
+    /// `api` keeps the node's own user, whose files it keeps; it gives up capabilities and paths.
+    pub const fn uid(self) -> Option<u32> {
         match self {
-            Self::Tasks => 60801,
-            Self::Compile => 60802,
+            Self::Tasks => Some(60801),
+            Self::Compile => Some(60802),
+            Self::Api => None,
         }
     }
 }
@@ -54,6 +64,7 @@ pub fn serve(role: Role, arguments: &[String]) -> u8 {
     match role {
         Role::Tasks => tasks::serve(arguments),
         Role::Compile => compile::serve(arguments),
+        Role::Api => api::run(),
     }
 }
 

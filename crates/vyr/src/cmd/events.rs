@@ -128,7 +128,11 @@ fn rebuild(place: &Place, json: bool) -> Result<ExitCode> {
     } else if let (Some(before), Some(after)) = (before, after) {
         output::print(format!("before {before}"));
         output::print(format!("after  {after}"));
-        output::say(if equal { "the views were what the events say" } else { "the views differed" });
+        output::say(if equal {
+            "the views were what the events say"
+        } else {
+            "the views differed"
+        });
     } else {
         output::say("there is no journal, so there are no views");
     }

@@ -122,7 +122,8 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn choose(option: Option<PathBuf>) -> Result<Self> {
         let (path, named) = DataDir::choose(option)?;
-        Ok(Self { path, named })
+        // As the node does, which opened it: by whatever name, its sockets are in one place.
+        Ok(Self { path: path.canonicalize().unwrap_or(path), named })
     }
 
     pub(crate) fn open(&self) -> Result<DataDir> {
@@ -226,8 +227,7 @@ impl Link {
         let access = Access::new(&std::collections::BTreeMap::new(), own)
             .unwrap_or_else(|e| unreachable!("an empty table: {e}"));
         let limits = Limits::default();
-        let about =
-            About { processes: Arc::new(Vec::new), limits, ceilings: Ceilings::default() };
+        let about = About { processes: Arc::new(Vec::new), limits, ceilings: Ceilings::default() };
         let (ours, theirs) = UnixStream::pair().map_err(LinkError::SetUp)?;
         let runtime = runtime()?;
         runtime.spawn(serve_here(Arc::clone(&node), access, about, theirs));

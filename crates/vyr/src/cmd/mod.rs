@@ -10,7 +10,9 @@ mod link;
 mod node;
 mod run;
 mod state;
+mod status;
 mod task;
+mod up;
 mod verify;
 mod watch;
 
@@ -30,6 +32,14 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir.clone())?.0)?) };
     match command {
         Command::Run(args) => run::run(open, args, json),
+        Command::Up { config, checkpoint_out } => {
+            let (path, named) = DataDir::choose(data_dir)?;
+            up::run(&path, named, config, checkpoint_out)
+        }
+        Command::Status => {
+            let (path, named) = DataDir::choose(data_dir)?;
+            status::run(&path, named, json)
+        }
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
         Command::Task(command) => task::run(&place()?, command, json),

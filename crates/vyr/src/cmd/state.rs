@@ -64,8 +64,11 @@ fn bind(
         Access::Ro => Mode::Ro,
         Access::Rw => Mode::Rw,
     };
-    let request =
-        BindStateRequest { task_id: task_id.clone(), state_id: state_id.clone(), mode: mode.into() };
+    let request = BindStateRequest {
+        task_id: task_id.clone(),
+        state_id: state_id.clone(),
+        mode: mode.into(),
+    };
     link.with(async |mut client: Client| {
         client.control.bind_state(request).await.map_err(refused)?;
         Ok(())

@@ -122,9 +122,10 @@ impl Tasks {
         self.dropped += span.dropped;
         // The last part of an id is the number of its event.
         let seq = span.task_id.rsplit('-').next().and_then(|seq| seq.parse().ok()).unwrap_or(0);
-        let body = self.tasks.entry(seq).or_insert_with(|| {
-            Body::accepted(span.task_id.clone(), &span.artifact_digest, "")
-        });
+        let body = self
+            .tasks
+            .entry(seq)
+            .or_insert_with(|| Body::accepted(span.task_id.clone(), &span.artifact_digest, ""));
         body.take(span);
         while self.tasks.len() > most {
             self.tasks.pop_first();

@@ -347,9 +347,7 @@ impl Stream {
 const CHUNK: usize = 256 << 10;
 
 /// A task that watches ids, those that come together in one call.
-fn watch(
-    client: Client,
-) -> (mpsc::UnboundedSender<TaskId>, mpsc::UnboundedReceiver<Result<Body>>) {
+fn watch(client: Client) -> (mpsc::UnboundedSender<TaskId>, mpsc::UnboundedReceiver<Result<Body>>) {
     // Both are bounded by `OPEN_MAX`: an id is sent when a task is open.
     let (ids, mut wanted) = mpsc::unbounded_channel();
     let (sender, ended) = mpsc::unbounded_channel();

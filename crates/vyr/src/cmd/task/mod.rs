@@ -116,7 +116,13 @@ fn ls(place: &Place, alive: bool, limit: u32, json: bool) -> Result<()> {
     }
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_header([
-        "TASK", "STATE", "WHY", "NAME", "SUBMITTER", "ACCEPTED", "RUN",
+        "TASK",
+        "STATE",
+        "WHY",
+        "NAME",
+        "SUBMITTER",
+        "ACCEPTED",
+        "RUN",
     ]);
     for task in tasks {
         let why = task.reason.or(task.waiting).unwrap_or_else(|| "-".into());
@@ -320,9 +326,9 @@ pub(crate) async fn ends(
     let request = StreamTracesRequest { filter: Some(filter) };
     let mut spans = client.control.stream_traces(request).await.map_err(refused)?.into_inner();
     while let Some(span) = spans.message().await.map_err(refused)? {
-        let body = bodies.entry(span.task_id.clone()).or_insert_with(|| {
-            Body::accepted(span.task_id.clone(), &span.artifact_digest, "")
-        });
+        let body = bodies
+            .entry(span.task_id.clone())
+            .or_insert_with(|| Body::accepted(span.task_id.clone(), &span.artifact_digest, ""));
         body.take(&span);
         if span.end.is_some()
             && let Some(body) = bodies.remove(&span.task_id)

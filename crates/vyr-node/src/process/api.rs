@@ -1,0 +1,268 @@
+//! The process `api`: sockets, journal, store and keys; no capability, no guest.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver as Waiting, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use vyr_base::Problem;
+use vyr_task::{CompileFailure, Compiler, MachineCode};
+
+use super::compile::{self, CompileLimits, Verdict};
+use super::confine::{ApiPaths, confine_api};
+use super::up::{ToApi, ToUp};
+use super::wire::{Receiver, Sender};
+use crate::api::{About, Access, Listeners, Tls, serve};
+use crate::config::Settings;
+use crate::data_dir::DataDir;
+use crate::node::{Host, Node, NodeConfig, NodeError, Retention};
+
+/// How long the supervisor may take to start a process.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What calls get to end once all tasks have.
+const CALLS_GRACE: Duration = Duration::from_secs(1);
+
+/// The life of the process, from inside.
+pub(super) fn run() -> u8 {
+    let socket = match rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3) {
+        Ok(fd) => UnixStream::from(fd),
+        Err(e) => {
+            eprintln!("vyr api: no socket on stdin: {e}");
+            return 7;
+        }
+    };
+    let Ok(clone) = socket.try_clone() else { return 7 };
+    let supervisor = Supervisor {
+        sender: Arc::new(Mutex::new(Sender::new(clone))),
+        compiles: Arc::default(),
+        ids: Arc::new(AtomicU64::new(0)),
+    };
+    match live(&supervisor, socket) {
+        Ok(()) => 0,
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            supervisor.tell(&ToUp::Failed(format!("{error}{hint}")), &[]);
+            error.category().exit_code()
+        }
+    }
+}
+
+/// This end of the socket to `up`.
+#[derive(Debug, Clone)]
+struct Supervisor {
+    sender: Arc<Mutex<Sender>>,
+    compiles: Arc<Mutex<HashMap<u64, SyncSender<Verdict>>>>,
+    ids: Arc<AtomicU64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Supervisor {
+    /// If the supervisor is gone, so is this process in a moment.
+    fn tell(&self, message: &ToUp, beside: &[std::os::fd::BorrowedFd<'_>]) {
+        let mut sender = lock(&self.sender);
+        let _ = sender.send(message, beside).and_then(|()| sender.flush());
+    }
+}
+
+/// The host whose `tasks` the supervisor starts.
+struct Remote {
+    supervisor: Supervisor,
+    started: Waiting<io::Result<OwnedFd>>,
+}
+
+impl Host for Remote {
+    fn start_tasks(&mut self) -> io::Result<UnixStream> {
+        self.supervisor.tell(&ToUp::StartTasks, &[]);
+        let started = self.started.recv_timeout(START_PATIENCE).map_err(io::Error::other)?;
+        started.map(UnixStream::from)
+    }
+
+    fn stop_tasks(&mut self) {
+        self.supervisor.tell(&ToUp::StopTasks, &[]);
+    }
+}
+
+/// The compiler whose processes the supervisor starts.
+struct RemoteCompiler(Supervisor);
+
+impl Compiler for RemoteCompiler {
+    fn compile(&self, wasm: File) -> Result<MachineCode, CompileFailure> {
+        compile::compile_with(wasm, &CompileLimits::default(), |wasm, code, verdict, patience| {
+            let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
+            let (ended, end) = sync_channel(1);
+            lock(&self.0.compiles).insert(id, ended);
+            self.0.tell(&ToUp::Compile { id }, &[wasm.as_fd(), code.as_fd(), verdict.as_fd()]);
+            // Ours would keep the verdict from ending.
+            drop(verdict);
+            let answer = match end.recv_timeout(patience) {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.0.tell(&ToUp::KillCompile { id }, &[]);
+                    let _ = end.recv_timeout(START_PATIENCE);
+                    Verdict::Late
+                }
+            };
+            lock(&self.0.compiles).remove(&id);
+            Ok(answer)
+        })
+    }
+}
+
+fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
+    let broken = |what: &str| NodeError::Invalid(what.to_owned());
+    let mut messages = Receiver::new(socket);
+    let Ok(Some((ToApi::Begin(settings), beside))) = messages.next::<ToApi>() else {
+        return Err(broken("the supervisor did not say what to do"));
+    };
+    let settings: Settings = serde_json::from_str(&settings)
+        .map_err(|e| NodeError::Invalid(format!("settings: {e}")))?;
+    let mut beside = beside.into_iter();
+    let (Some(control), Some(operator)) = (beside.next(), beside.next()) else {
+        return Err(broken("no sockets"));
+    };
+    let tcp = match (&settings.listen, beside.next()) {
+        (Some(listen), Some(socket)) => {
+            let tls = Tls {
+                certificate: read(&listen.certificate)?,
+                key: read(&listen.key)?,
+                client_ca: read(&listen.client_ca)?,
+            };
+            Some((TcpListener::from(socket), tls))
+        }
+        _ => None,
+    };
+    let listeners = Listeners {
+        control: UnixListener::from(control),
+        operator: UnixListener::from(operator),
+        tcp,
+    };
+    let own_uid = rustix::process::getuid().as_raw();
+    let access =
+        Access::new(&settings.access, own_uid).map_err(|e| NodeError::Invalid(e.to_string()))?;
+    let data = DataDir::open(&settings.data).map_err(crate::Report::from)?;
+    let checkpoint_directory =
+        settings.checkpoint_out.as_ref().and_then(|path| path.parent().map(PathBuf::from));
+    confine_api(&ApiPaths {
+        writable: [Some(data.path().to_owned()), checkpoint_directory]
+            .into_iter()
+            .flatten()
+            .collect(),
+    })
+    .map_err(|e| NodeError::Invalid(e.to_string()))?;
+
+    let (tasks_sender, tasks_started) = sync_channel(1);
+    let (stop_sender, stop) = watch::channel(false);
+    let tasks_pid = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
+    let pid_of_reader = Arc::clone(&tasks_pid);
+    let of_reader = supervisor.clone();
+    let (drain_sender, drain) = sync_channel::<()>(1);
+    thread::Builder::new()
+        .name("vyr-supervised".into())
+        .spawn(move || {
+            while let Ok(Some((message, mut beside))) = messages.next::<ToApi>() {
+                match message {
+                    ToApi::Tasks { pid, restarts } => {
+                        pid_of_reader.0.store(pid, Ordering::Relaxed);
+                        pid_of_reader.1.store(restarts, Ordering::Relaxed);
+                        let socket =
+                            beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
+                        let _ = tasks_sender.send(socket);
+                    }
+                    ToApi::NoTasks(why) => {
+                        let _ = tasks_sender.send(Err(io::Error::other(why)));
+                    }
+                    ToApi::CompileEnded { id, code, signal } => {
+                        if let Some(waiting) = lock(&of_reader.compiles).get(&id) {
+                            let _ = waiting.try_send(Verdict::Ended { code, signal });
+                        }
+                    }
+                    ToApi::Drain => {
+                        let _ = drain_sender.try_send(());
+                    }
+                    ToApi::Begin(_) => {}
+                }
+            }
+            // The supervisor is gone: without it nothing can be started or ended.
+            std::process::exit(6);
+        })
+        .map_err(|e| NodeError::Invalid(format!("cannot start a thread: {e}")))?;
+
+    let host = Remote { supervisor: supervisor.clone(), started: tasks_started };
+    let config = NodeConfig {
+        budget: settings.budget(),
+        queue_max: settings.queue,
+        retention: Retention { tasks: settings.kept },
+        state_idle: Duration::from_millis(settings.state_idle_ms),
+        checkpoint_out: settings.checkpoint_out.clone(),
+        adopt: true,
+    };
+    let compiler = Arc::new(RemoteCompiler(supervisor.clone()));
+    let node = Arc::new(Node::start(&data, config, Box::new(host), compiler)?);
+    let processes = move || {
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        vec![
+            ("up".to_owned(), parent.unsigned_abs(), 0),
+            ("api".to_owned(), std::process::id(), 0),
+            (
+                "tasks".to_owned(),
+                tasks_pid.0.load(Ordering::Relaxed),
+                tasks_pid.1.load(Ordering::Relaxed),
+            ),
+        ]
+    };
+    let about = About {
+        processes: Arc::new(processes),
+        limits: settings.limits,
+        ceilings: settings.ceilings,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| NodeError::Invalid(format!("cannot make a runtime: {e}")))?;
+    let draining = Arc::clone(&node);
+    let patience = Duration::from_millis(settings.drain_ms);
+    thread::Builder::new()
+        .name("vyr-drain".into())
+        .spawn(move || {
+            if drain.recv().is_ok() {
+                draining.stop(patience);
+                let _ = stop_sender.send(true);
+            }
+        })
+        .map_err(|e| NodeError::Invalid(format!("cannot start a thread: {e}")))?;
+    let ready = supervisor.clone();
+    let served = runtime.block_on(async {
+        let mut stopped = stop.clone();
+        let serving = serve(Arc::clone(&node), access, listeners, about, stop);
+        ready.tell(&ToUp::Ready, &[]);
+        tokio::select! {
+            served = serving => served,
+            () = async {
+                let _ = stopped.wait_for(|stop| *stop).await;
+                tokio::time::sleep(CALLS_GRACE).await;
+            } => Ok(()),
+        }
+    });
+    runtime.shutdown_background();
+    served.map_err(|e| NodeError::Invalid(format!("{e}")))
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<u8>, NodeError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut bytes));
+    read.map_err(|e| NodeError::Other(crate::FileError::on("read", path)(e).into()))?;
+    Ok(bytes)
+}

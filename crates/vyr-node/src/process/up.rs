@@ -1,0 +1,445 @@
+//! `vyr up`: the supervisor. It starts the other processes and nothing else: it sees no byte from
+//! outside, holds no socket but the pairs to its children, and reads no key.
+//!
+//! ```text
+//! up --+-- api      sockets, journal, store, keys; no capability, no path but its own
+//!      +-- tasks    guests; asked for by api, which gets the other end of its socket
+//!      +-- compile  one module; asked for by api, with the module as a descriptor
+//! ```
+//!
+//! One thread, so that the parent-death signal of every child means this process.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
+use sd_notify::NotifyState;
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use vyr_base::{Category, Problem};
+
+use super::compile::{self, CompileLimits};
+use super::wire::{Receiver, Sender};
+use super::{Role, tasks, this_binary};
+use crate::config::Settings;
+use crate::data_dir::DataDir;
+use crate::report::{FileError, Result};
+use crate::sockets::Sockets;
+
+/// From the supervisor to `api`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToApi {
+    /// The settings (JSON); beside it the listening sockets: control, operator, perhaps TCP.
+    Begin(String),
+    /// `tasks` runs; beside this message: our end of its socket.
+    Tasks { pid: u32, restarts: u32 },
+    /// It could not be started.
+    NoTasks(String),
+    /// A compilation ended: its exit code or signal.
+    CompileEnded { id: u64, code: Option<i32>, signal: Option<i32> },
+    /// Finish what runs, then end.
+    Drain,
+}
+
+/// From `api` to the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToUp {
+    /// It serves.
+    Ready,
+    /// It cannot, and why.
+    Failed(String),
+    /// Start `tasks` anew.
+    StartTasks,
+    /// End it.
+    StopTasks,
+    /// Compile; beside this message: Wasm, a memory file for the code, a pipe for the verdict.
+    Compile { id: u64 },
+    /// End that compilation.
+    KillCompile { id: u64 },
+}
+
+/// Why there is no node.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpError {
+    /// One is there.
+    #[error("a node is already running on {0}")]
+    Running(String),
+    /// A process could not be started.
+    #[error("cannot start the node's processes")]
+    Start(#[source] io::Error),
+    /// The process that serves says it cannot.
+    #[error("the node cannot serve: {0}")]
+    Api(String),
+    /// It ends again and again.
+    #[error("the process that serves ended {0} times in a row")]
+    Crashing(usize),
+}
+
+impl Problem for UpError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Running(_) => Category::Conflict,
+            Self::Start(_) | Self::Crashing(_) => Category::Internal,
+            Self::Api(_) => Category::Failure,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Running(_) => Some("vyr status shows it".into()),
+            Self::Api(_) | Self::Crashing(_) => Some("vyr doctor says what is missing".into()),
+            Self::Start(_) => None,
+        }
+    }
+}
+
+/// An `api` that ends this many times in a row is not started again.
+const CRASHES_MAX: usize = 10;
+
+/// An `api` that lived this long did not crash at once.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Between a crash and the next start, for each crash before it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What children get after they were told to end.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs a node until it is told to stop. `narrate` is called when it serves.
+pub fn up(data: &DataDir, settings: &Settings, narrate: impl Fn(&str)) -> Result<()> {
+    let lock = fs::File::create(data.directory("node")?.join("up.lock"))
+        .map_err(FileError::on("make", &data.path().join("node/up.lock")))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(UpError::Running(data.path().display().to_string()).into());
+    }
+    let signals = Signals::new().map_err(UpError::Start)?;
+    let mut supervisor = Supervisor {
+        settings,
+        signals,
+        api: None,
+        tasks: None,
+        task_starts: 0,
+        compiles: HashMap::new(),
+        crashes: VecDeque::new(),
+        draining: None,
+    };
+    let ended = supervisor.run(&narrate);
+    supervisor.end_all();
+    let sockets = Sockets { directory: settings.run.clone() };
+    for path in [sockets.control(), sockets.operator()] {
+        let _ = fs::remove_file(path);
+    }
+    ended
+}
+
+/// Signals as a descriptor to wait on, and flags.
+struct Signals {
+    woken: UnixStream,
+    stop: Arc<AtomicBool>,
+    now: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (woken, waker) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        let (stop, now) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        for signal in [SIGTERM, SIGINT] {
+            // The second one does not wait: the first has set `stop` by then.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&now))?;
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        }
+        for signal in [SIGTERM, SIGINT, SIGCHLD] {
+            signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
+        }
+        Ok(Self { woken, stop, now })
+    }
+
+    fn drain(&self) {
+        let mut buffer = [0; 64];
+        while matches!(io::Read::read(&mut &self.woken, &mut buffer), Ok(n) if n > 0) {}
+    }
+}
+
+struct Api {
+    child: Child,
+    sender: Sender,
+    receiver: Receiver,
+    socket: UnixStream,
+    since: Instant,
+}
+
+struct Supervisor<'a> {
+    settings: &'a Settings,
+    signals: Signals,
+    api: Option<Api>,
+    tasks: Option<Child>,
+    task_starts: u32,
+    compiles: HashMap<u64, Child>,
+    crashes: VecDeque<Instant>,
+    draining: Option<Instant>,
+}
+
+impl Supervisor<'_> {
+    fn run(&mut self, narrate: &impl Fn(&str)) -> Result<()> {
+        self.start_api()?;
+        loop {
+            if self.signals.stop.load(Ordering::SeqCst) && self.draining.is_none() {
+                self.drain();
+            }
+            self.wait();
+            self.signals.drain();
+            while let Some(message) = self.next_message() {
+                let (message, beside) = message;
+                match message {
+                    ToUp::Ready => {
+                        let _ = sd_notify::notify(&[NotifyState::Ready]);
+                        narrate("ready");
+                    }
+                    ToUp::Failed(why) => return Err(UpError::Api(why).into()),
+                    ToUp::StartTasks => self.start_tasks(),
+                    ToUp::StopTasks => self.stop_tasks(),
+                    ToUp::Compile { id } => self.compile(id, beside),
+                    ToUp::KillCompile { id } => {
+                        if let Some(child) = self.compiles.get_mut(&id) {
+                            let _ = child.kill();
+                        }
+                    }
+                }
+            }
+            self.reap();
+            let ended = self.api.as_mut().and_then(|api| api.child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                self.stop_tasks();
+                if self.draining.is_some() {
+                    return Ok(());
+                }
+                self.crashed(status)?;
+            }
+            if self.draining.is_some_and(|until| Instant::now() >= until) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a message, a signal, or the end of the drain.
+    fn wait(&self) {
+        let Some(api) = &self.api else { return };
+        let mut both = [
+            PollFd::new(&api.socket, PollFlags::IN),
+            PollFd::new(&self.signals.woken, PollFlags::IN),
+        ];
+        // A child that ended between the last look and now has left a byte in the signal pipe.
+        let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = poll(&mut both, Some(&patience));
+    }
+
+    /// A message that is there, without waiting for one.
+    fn next_message(&mut self) -> Option<(ToUp, Vec<OwnedFd>)> {
+        let api = self.api.as_mut()?;
+        if let Ok(Some(message)) = api.receiver.buffered() {
+            return Some(message);
+        }
+        let mut readable = [PollFd::new(&api.socket, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = poll(&mut readable, Some(&now)).is_ok_and(|n| n > 0);
+        // At its end the process is reaped; what it said last counts all the same.
+        if ready { api.receiver.next().ok().flatten() } else { None }
+    }
+
+    fn tell(&mut self, message: &ToApi, beside: &[std::os::fd::BorrowedFd<'_>]) {
+        if let Some(api) = &mut self.api {
+            // If it is gone, its end is noticed next.
+            let _ = api.sender.send(message, beside).and_then(|()| api.sender.flush());
+        }
+    }
+
+    fn start_api(&mut self) -> Result<()> {
+        let listeners = bind(self.settings)?;
+        let start = || -> io::Result<Api> {
+            let (ours, theirs) = UnixStream::pair()?;
+            let mut command = Command::new(this_binary());
+            command.arg(Role::Api.argument()).env_clear().current_dir("/");
+            // What OpenTelemetry is told, and nothing else.
+            for (key, value) in std::env::vars_os() {
+                if key.to_str().is_some_and(|key| key.starts_with("OTEL_")) {
+                    command.env(key, value);
+                }
+            }
+            let child =
+                command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).spawn()?;
+            Ok(Api {
+                child,
+                sender: Sender::new(ours.try_clone()?),
+                receiver: Receiver::new(ours.try_clone()?),
+                socket: ours,
+                since: Instant::now(),
+            })
+        };
+        self.api = Some(start().map_err(UpError::Start)?);
+        let settings = serde_json::to_string(self.settings)
+            .map_err(|e| UpError::Start(io::Error::other(e)))?;
+        let beside: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        self.tell(&ToApi::Begin(settings), &beside);
+        Ok(())
+    }
+
+    fn crashed(&mut self, status: ExitStatus) -> Result<()> {
+        let lived = self.api.take().map_or(Duration::ZERO, |api| api.since.elapsed());
+        if lived >= STEADY {
+            self.crashes.clear();
+        }
+        self.crashes.push_back(Instant::now());
+        if self.crashes.len() >= CRASHES_MAX {
+            return Err(UpError::Crashing(self.crashes.len()).into());
+        }
+        eprintln!("vyr up: the process api ended ({status}); it is started again");
+        for (_, mut child) in self.compiles.drain() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let pause = PAUSE * u32::try_from(self.crashes.len() - 1).unwrap_or(0);
+        std::thread::sleep(pause);
+        self.start_api()
+    }
+
+    fn start_tasks(&mut self) {
+        self.stop_tasks();
+        let started = UnixStream::pair().and_then(|(ours, theirs)| {
+            let Settings { slots, workers, .. } = self.settings;
+            let child = tasks::command(*slots, *workers, theirs).spawn()?;
+            Ok((child, ours))
+        });
+        match started {
+            Ok((child, ours)) => {
+                let (pid, restarts) = (child.id(), self.task_starts);
+                self.task_starts += 1;
+                self.tasks = Some(child);
+                self.tell(&ToApi::Tasks { pid, restarts }, &[ours.as_fd()]);
+            }
+            Err(e) => self.tell(&ToApi::NoTasks(e.to_string()), &[]),
+        }
+    }
+
+    /// Ends `tasks`, and waits until it is gone: what it ran must not run beside its successor.
+    fn stop_tasks(&mut self) {
+        if let Some(mut child) = self.tasks.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn compile(&mut self, id: u64, beside: Vec<OwnedFd>) {
+        let mut beside = beside.into_iter();
+        let (Some(wasm), Some(code), Some(verdict)) = (beside.next(), beside.next(), beside.next())
+        else {
+            return self.tell(&ToApi::CompileEnded { id, code: None, signal: None }, &[]);
+        };
+        let child = compile::command(&CompileLimits::default())
+            .stdin(Stdio::from(wasm))
+            .stdout(Stdio::from(code))
+            .stderr(Stdio::from(verdict))
+            .spawn();
+        match child {
+            Ok(child) => {
+                self.compiles.insert(id, child);
+            }
+            Err(_) => self.tell(&ToApi::CompileEnded { id, code: None, signal: None }, &[]),
+        }
+    }
+
+    /// Takes the exit status of children that ended.
+    fn reap(&mut self) {
+        let mut ended = Vec::new();
+        self.compiles.retain(|id, child| match child.try_wait() {
+            Ok(Some(status)) => {
+                ended.push((*id, status));
+                false
+            }
+            _ => true,
+        });
+        for (id, status) in ended {
+            let (code, signal) = (status.code(), status.signal());
+            self.tell(&ToApi::CompileEnded { id, code, signal }, &[]);
+        }
+        // `api` hears of it from its socket.
+        if self.tasks.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.tasks = None;
+        }
+    }
+
+    fn drain(&mut self) {
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        self.signals.now.store(true, Ordering::SeqCst);
+        let patience = Duration::from_millis(self.settings.drain_ms) + LAST_GRACE;
+        self.draining = Some(Instant::now() + patience);
+        self.tell(&ToApi::Drain, &[]);
+    }
+
+    fn end_all(&mut self) {
+        self.stop_tasks();
+        let api = self.api.take().map(|api| api.child);
+        for mut child in api.into_iter().chain(self.compiles.drain().map(|(_, child)| child)) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Makes the sockets: control (root:vyr 0660 for the system's node), operator (0600), TCP.
+fn bind(settings: &Settings) -> Result<Vec<OwnedFd>> {
+    let sockets = Sockets { directory: settings.run.clone() };
+    let system = settings.run == Path::new("/run/vyr");
+    let mode = if system { 0o755 } else { 0o700 };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(&settings.run)
+        .map_err(FileError::on("make", &settings.run))?;
+    let group = if system { group_id("vyr") } else { None };
+    let mut listeners: Vec<OwnedFd> = Vec::new();
+    for (path, shared) in [(sockets.control(), true), (sockets.operator(), false)] {
+        // Left over: whoever listened is gone, because we hold the lock.
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(FileError::on("listen on", &path))?;
+        let mode = match (shared, group) {
+            (true, Some(group)) => {
+                std::os::unix::fs::chown(&path, None, Some(group))
+                    .map_err(FileError::on("give to the group vyr", &path))?;
+                0o660
+            }
+            _ => 0o600,
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .map_err(FileError::on("protect", &path))?;
+        listeners.push(listener.into());
+    }
+    if let Some(listen) = &settings.listen {
+        let listener = TcpListener::bind(listen.address)
+            .map_err(FileError::on("listen on", Path::new(&listen.address.to_string())))?;
+        listeners.push(listener.into());
+    }
+    Ok(listeners)
+}
+
+/// The number of a group, from /etc/group.
+pub(crate) fn group_id(name: &str) -> Option<u32> {
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
