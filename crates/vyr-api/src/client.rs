@@ -19,6 +19,9 @@ use crate::operator::operator_client::OperatorClient;
 /// Messages up to this size are taken: the largest is a chunk of a blob.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Not used: the connector opens the socket whatever it says.
+const NO_ADDRESS: &str = "http://vyr.invalid";
+
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -69,11 +72,29 @@ impl Client {
                 connect.await.map_err(|source| ConnectError { at: uri.to_string(), source })
             }
         }?;
-        Ok(Self {
+        Ok(Self::on(channel))
+    }
+
+    /// Takes over one end of a connected socket; there is no second connection when it breaks.
+    pub async fn over(stream: UnixStream) -> Result<Self, ConnectError> {
+        let mut stream = Some(stream);
+        let channel = Channel::from_static(NO_ADDRESS)
+            .connect_with_connector(service_fn(move |_: Uri| {
+                let stream = stream.take().map(TokioIo::new);
+                let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+                std::future::ready(stream.ok_or_else(gone))
+            }))
+            .await;
+        let at = || "this process".to_owned();
+        channel.map(Self::on).map_err(|source| ConnectError { at: at(), source })
+    }
+
+    fn on(channel: Channel) -> Self {
+        Self {
             control: ControlClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             operator: OperatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        })
+        }
     }
 
     /// Submits one task with `input` (at most 64 KiB); returns its id once its acceptance is
@@ -120,8 +141,7 @@ impl Client {
 async fn unix(path: &Path) -> Result<Channel, ConnectError> {
     let at = path.display().to_string();
     let path = path.to_owned();
-    // The address is not used: the connector opens the socket whatever it says.
-    Channel::from_static("http://vyr.invalid")
+    Channel::from_static(NO_ADDRESS)
         .connect_timeout(CONNECT_TIMEOUT)
         .connect_with_connector(service_fn(move |_: Uri| {
             let path = path.clone();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use vyr_base::Digest;
-use vyr_journal::{Body, Event, Hash, HashSource, Origin, SignedCheckpoint, TaskState};
+use vyr_journal::{Body, Event, Hash, HashSource, Origin, SignedCheckpoint, TaskState, Tile};
 
 use crate::error::JournalError;
 use crate::schema;
@@ -180,6 +180,26 @@ impl Reader {
     pub fn frontier(&self) -> Result<Vec<u8>, JournalError> {
         let mut statement = self.connection.prepare_cached("SELECT frontier FROM head")?;
         Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// Every hash of a subtree that is stored.
+    pub fn tiles(&self) -> Result<Vec<(Tile, Hash)>, JournalError> {
+        let mut statement = self.connection.prepare("SELECT level, place, hash FROM tiles")?;
+        let mut rows = statement.query([])?;
+        let mut tiles = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (level, index) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned());
+            let at = || format!("tile {level}/{index}");
+            let tile = u8::try_from(level).map(|level| Tile { level, index });
+            let tile = tile.map_err(|e| JournalError::damaged(at(), e))?;
+            tiles.push((tile, hash(index, row.get(2)?)?));
+        }
+        Ok(tiles)
+    }
+
+    /// From here on every call sees what was committed when the first of them began.
+    pub fn stand_still(&self) -> Result<(), JournalError> {
+        Ok(self.connection.execute_batch("BEGIN")?)
     }
 
     /// The digest of the views of tasks from event `from` on.

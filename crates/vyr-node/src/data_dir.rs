@@ -152,6 +152,11 @@ impl DataDir {
         self.path.join("trust/revoked_keys")
     }
 
+    /// The journal; it need not exist.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("node/journal.db")
+    }
+
     /// Where compiled code lies.
     pub fn code_cache(&self) -> Result<PathBuf, DataDirError> {
         self.directory("cache")

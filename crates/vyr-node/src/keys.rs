@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ssh_agent_client_rs::Client;
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
-use vyr_artifact::{KeyId, Namespace, SignError, from_agent, sign, signature_request};
+use vyr_artifact::{KeyId, Namespace, SignError, from_agent, render_line, sign, signature_request};
 use vyr_base::{Category, Problem};
 
 use crate::data_dir::{DataDir, write_once};
@@ -211,6 +211,15 @@ pub(crate) fn dev_key(data: &DataDir) -> Result<PrivateKey> {
 /// The node's own key, which signs its checkpoints, made on first use.
 pub(crate) fn node_key(data: &DataDir) -> Result<PrivateKey> {
     private(&data.directory("node")?.join("key"), "vyr node key")
+}
+
+/// The node's public key as a line of an `allowed_signers` file; the key is made on first use.
+pub fn node_key_line(data: &DataDir) -> Result<String> {
+    node_line(node_key(data)?.public_key())
+}
+
+pub(crate) fn node_line(key: &PublicKey) -> Result<String> {
+    Ok(render_line("vyr-node", key, &[Namespace::Checkpoint])?)
 }
 
 /// Reads a private key of ours; makes it if it is not there.

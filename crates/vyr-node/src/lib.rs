@@ -32,6 +32,9 @@ pub use config::{Config, ConfigError, Listen, Settings};
 pub use data_dir::{DataDir, DataDirError, SYSTEM_DATA_DIR};
 pub use doctor::{Finding, Status, examine};
 pub use report::{FileError, Report, Result};
-pub use run::{Input, Program, Progress, RunError, RunReport, RunRequest, Timings, run};
+pub use run::{
+    Input, Program, Progress, RunError, RunReport, RunRequest, SignedFile, Timings, put_file, run,
+    sign_file,
+};
 pub use sockets::Sockets;
 pub use trust::{Trust, TrustLoadError, TrustedSigner, trust_key};

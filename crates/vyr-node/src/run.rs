@@ -290,6 +290,44 @@ fn from_file(
     Ok(Admitted { manifest: built.manifest, signer })
 }
 
+/// Builds, signs and puts a Wasm file as `run` does, for a node on the same data directory.
+pub fn put_file(
+    data: &DataDir,
+    path: &Path,
+    args: Vec<String>,
+    key: Option<&Path>,
+) -> Result<Admitted> {
+    from_file(data, &data.store()?, &Trust::load(data)?, path, args, key)
+}
+
+/// A signed artifact in memory, for a node elsewhere.
+#[derive(Debug)]
+pub struct SignedFile {
+    /// Manifest and config.
+    pub artifact: Artifact,
+    /// The file's bytes.
+    pub wasm: Vec<u8>,
+    /// An armored signature.
+    pub signature: String,
+}
+
+/// Builds and signs a Wasm file as `run` does, and puts it nowhere.
+pub fn sign_file(
+    data: &DataDir,
+    path: &Path,
+    args: Vec<String>,
+    key: Option<&Path>,
+) -> Result<SignedFile> {
+    let wasm = artifact::read_wasm(path)?;
+    let artifact = Artifact::build(&Spec { name: name_of(path)?, args, ..Spec::default() }, &wasm)?;
+    let key = match key {
+        Some(path) => SigningKey::open(path)?,
+        None => SigningKey::File(Box::new(Trust::load(data)?.dev_key(data)?)),
+    };
+    let signature = key.sign(Namespace::Artifact, &signed_bytes(&artifact.manifest.digest()))?;
+    Ok(SignedFile { artifact, wasm, signature })
+}
+
 /// An artifact's name from a file's: its stem, with what a name cannot hold replaced.
 fn name_of(path: &Path) -> Result<String> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();

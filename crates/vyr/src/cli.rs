@@ -1,9 +1,16 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
+mod node;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
+
+pub(crate) use node::{
+    Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, StateCommand,
+    SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
+};
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
 #[derive(Debug, Parser)]
@@ -48,6 +55,20 @@ pub(crate) enum Command {
     /// Build, sign, store and move artifacts
     #[command(subcommand)]
     Artifact(ArtifactCommand),
+    /// Submit tasks, and see what became of them
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Make, bind and list what tasks keep between them
+    #[command(subcommand)]
+    State(StateCommand),
+    Traces(TracesArgs),
+    Metrics(MetricsArgs),
+    Events(EventsArgs),
+    Verify(VerifyArgs),
+    Checkpoint(CheckpointArgs),
+    /// The node of this data directory
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Say what this machine offers, what it does not, and why
     Doctor,
     /// Measure this build beside its references

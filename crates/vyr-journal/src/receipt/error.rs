@@ -164,9 +164,9 @@ impl Problem for ReceiptError {
     }
 
     fn hint(&self) -> Option<String> {
-        let again = "get the receipt again from the node: vyr receipt TASK";
+        let again = "get the receipt again from the node: vyr task receipt TASK";
         Some(match self {
-            Self::NotAReceipt => "pass a file that vyr receipt wrote".to_owned(),
+            Self::NotAReceipt => "pass a file that vyr task receipt wrote".to_owned(),
             Self::Version { .. } | Self::EventVersion { .. } => {
                 "if the node is newer than this vyr, check it with the node's version".to_owned()
             }

@@ -1,14 +1,18 @@
 //! The node's gRPC face: who is calling, and each call in the words of `crate::node`.
 //!
 //! `control` is the frozen seven calls, `operator` the owner's. `access` says who may do what,
-//! `server` listens.
+//! `server` listens, `local` serves this very process. `records` answers what needs no node.
 
 mod access;
 mod control;
 mod convert;
+mod local;
 mod operator;
 mod put;
+mod records;
 mod server;
 
 pub use access::{Access, AccessError, Role};
+pub use local::serve_here;
+pub use records::{Output, Records};
 pub use server::{About, Listeners, ServeError, Tls, serve};

@@ -19,7 +19,7 @@ use super::operator::OperatorService;
 use crate::node::Node;
 
 /// The largest message: a chunk of an artifact, and its frame.
-const MESSAGE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
+pub(super) const MESSAGE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 
 /// Calls at once on one connection; more wait.
 const CALLS_MAX: u32 = 1024;
@@ -28,8 +28,8 @@ const CALLS_MAX: u32 = 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What a state holds when nobody says, and the most it may be asked for.
-const STATE_BYTES: u64 = 16 << 20;
-const STATE_BYTES_MAX: u64 = 1 << 30;
+pub(super) const STATE_BYTES: u64 = 16 << 20;
+pub(super) const STATE_BYTES_MAX: u64 = 1 << 30;
 
 /// The sockets, bound already.
 #[derive(Debug)]

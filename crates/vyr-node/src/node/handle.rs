@@ -527,7 +527,12 @@ impl Admitted {
 }
 
 /// A task's events.
-fn view(reader: &Reader, origin: Origin, task: TaskId, by: &Caller) -> Result<TaskView, NodeError> {
+pub(crate) fn view(
+    reader: &Reader,
+    origin: Origin,
+    task: TaskId,
+    by: &Caller,
+) -> Result<TaskView, NodeError> {
     let missing = || NodeError::from(vyr_journal::Refusal::NoTask(task));
     let row = task.is_of(origin).then(|| reader.task(task.seq())).ok_or_else(missing)??;
     let row: TaskRow = row.ok_or_else(missing)?;
@@ -573,9 +578,7 @@ async fn blocking<T: Send + 'static>(
 /// The key that signs checkpoints, made on first use, and its line for a trust file.
 fn node_key(data: &DataDir) -> Result<(ssh_key::PrivateKey, String), NodeError> {
     let key = keys::node_key(data)?;
-    let namespaces = [vyr_artifact::Namespace::Checkpoint];
-    let line = vyr_artifact::render_line("vyr-node", key.public_key(), &namespaces)
-        .map_err(crate::Report::from)?;
+    let line = keys::node_line(key.public_key())?;
     Ok((key, line))
 }
 

@@ -34,8 +34,8 @@ pub use admission::Budget;
 pub use core::{CONTENT_BYTES_MAX as INLINE_BYTES_MAX, NodeConfig, Retention};
 pub use error::NodeError;
 pub use executor::{Host, LocalHost};
-pub(crate) use handle::is_container_manifest;
 pub use handle::{Admitted, Caller, Node, Snapshot, Submission, SubmittedInput, TaskView, Waiting};
+pub(crate) use handle::{is_container_manifest, view};
 pub use metrics::{Metrics, TIME_BOUNDS_US, Value};
 pub use span::{
     Delivered, Ended, SpanFilter, SpanKind, TaskSpan, TraceContext, context_of, end_spans,

@@ -3,11 +3,18 @@
 mod artifact;
 mod bench;
 mod doctor;
+mod events;
 mod generate;
 mod key;
+mod link;
+mod node;
 mod run;
+mod state;
 mod status;
+mod task;
 mod up;
+mod verify;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,11 +23,12 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use vyr_node::{DataDir, FileError, Result};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, NodeCommand};
 
 /// Runs the command and gives its exit code.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let Cli { data_dir, json, command } = cli;
+    let place = || link::Place::choose(data_dir.clone());
     let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir.clone())?.0)?) };
     match command {
         Command::Run(args) => run::run(open, args, json),
@@ -34,7 +42,15 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
-        Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir.clone())?.1, json),
+        Command::Task(command) => task::run(&place()?, command, json),
+        Command::State(command) => state::run(&place()?, command, json),
+        Command::Traces(args) => watch::traces(&place()?, args, json),
+        Command::Metrics(args) => watch::metrics(&place()?, args, json),
+        Command::Events(args) => events::run(&place()?, &args, json),
+        Command::Verify(args) => verify::run(place, &args, json),
+        Command::Checkpoint(args) => node::checkpoint(&place()?, &args, json),
+        Command::Node(NodeCommand::Key) => node::key(&place()?, json),
+        Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir)?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {
             // Made in memory first: the generator panics when it cannot write.

@@ -104,18 +104,31 @@ pub(crate) fn run(
 }
 
 fn program(args: &RunArgs) -> Result<Program> {
-    let text = args.program.as_str();
-    if text.starts_with("sha256:") {
-        let digest: Digest = text.parse().map_err(|_| UsageError::NoProgram(text.to_owned()))?;
-        if !args.args.is_empty() {
+    Ok(match name_program(&args.program)? {
+        Named::Artifact(_) if !args.args.is_empty() => {
             return Err(UsageError::ArgsOfArtifact.into());
         }
-        return Ok(Program::Artifact(digest));
+        Named::Artifact(digest) => Program::Artifact(digest),
+        Named::File(path) => Program::File { path, args: args.args.clone(), key: args.key.clone() },
+    })
+}
+
+/// What a command names as its program.
+pub(super) enum Named {
+    Artifact(Digest),
+    File(PathBuf),
+}
+
+/// Reads what names a program; a container's name is told what it is.
+pub(super) fn name_program(text: &str) -> Result<Named> {
+    if text.starts_with("sha256:") {
+        let digest = text.parse().map_err(|_| UsageError::NoProgram(text.to_owned()))?;
+        return Ok(Named::Artifact(digest));
     }
     let path = PathBuf::from(text);
     // A pipe is as good as a file; that a directory is neither is said by whoever reads it.
     if path.exists() {
-        return Ok(Program::File { path, args: args.args.clone(), key: args.key.clone() });
+        return Ok(Named::File(path));
     }
     // `nginx`, `nginx:1.27`, `host/name@sha256:..`: no file, and nothing a Wasm file is called.
     if !text.ends_with(".wasm") {

@@ -81,6 +81,8 @@ impl Core {
             let _ = reply.send(Err(NodeError::Unwritable { why: why.clone(), hint: hint.clone() }));
         }
         self.work.batch.clear();
+        // Their numbers may become another process's.
+        self.work.mine.retain(|seq| *seq < self.journal.size());
         self.work.unsaved = std::mem::take(&mut self.work.ending);
         self.work.retry_at = Some(Instant::now() + RETRY);
         self.journal.unlock();
@@ -123,6 +125,7 @@ impl Core {
         let waiting: Vec<u64> = tasks
             .iter()
             .filter(|(seq, task)| task.running.is_none() && !unsaved.contains(seq))
+            .filter(|(seq, _)| self.config.adopt || self.work.mine.contains(seq))
             .map(|(seq, _)| *seq)
             .collect();
         for task in waiting {

@@ -8,7 +8,7 @@
 mod effects;
 mod tasks;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -217,6 +217,10 @@ pub(crate) struct Work {
     /// Accepted tasks after which the retention is looked at again.
     look_at_retention: u64,
     last_checkpoint: Option<SignedCheckpoint>,
+    /// The keys of recent submissions are in the ledger.
+    keys_known: bool,
+    /// Submitted here; kept only by a node that does not adopt, which runs no others.
+    mine: HashSet<u64>,
     // Of the turn that is under way.
     batch: Vec<Entry>,
     effects: Vec<Effect>,
@@ -247,6 +251,8 @@ impl Work {
             sealing: false,
             look_at_retention: 0,
             last_checkpoint: None,
+            keys_known: false,
+            mine: HashSet::new(),
             batch: Vec::new(),
             effects: Vec::new(),
             ending: Vec::new(),
@@ -294,6 +300,7 @@ impl Core {
             self.journal.append(&batch).map_err(unwritable)?;
         }
         if self.config.adopt {
+            self.work.keys_known = true;
             self.adopt();
         }
         Ok(())

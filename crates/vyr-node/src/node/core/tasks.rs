@@ -32,6 +32,11 @@ impl Core {
             let retry_after = std::time::Duration::from_millis(millis.max(RETRY_MS_PER_THOUSAND));
             return Err(NodeError::Overloaded { waiting, retry_after });
         }
+        if !self.work.keys_known && !submission.key.is_empty() {
+            // A node that does not adopt reads them when the first key comes.
+            self.journal.restore_keys(&mut self.ledger)?;
+            self.work.keys_known = true;
+        }
         let Submission { known, key, input, limits, priority, deterministic, .. } = submission;
         let (input, content) = match input {
             SubmittedInput::Inline(bytes) => {
@@ -99,6 +104,9 @@ impl Core {
             self.preparers.ask(artifact, known.manifest.wasm().digest);
         }
         self.work.effects.push(Effect::Accepted(seq));
+        if !self.config.adopt {
+            self.work.mine.insert(seq);
+        }
         self.line_up(seq);
         Ok(TaskId::new(self.ledger.origin(), seq))
     }
@@ -349,6 +357,7 @@ impl Core {
         let accepted = alive.accepted.clone();
         let id = TaskId::new(self.ledger.origin(), task);
         let Ok(bodies) = self.ledger.end(id, ending, &self.info, now()) else { return };
+        self.work.mine.remove(&task);
         // It may still stand in a line, when it is cancelled there.
         self.work.admission.remove(task, accepted.priority);
         if let Some(program) = self.work.programs.get(&accepted.artifact.digest) {
