@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One task, start to end, on real events: sign, run, look, verify, and a forgery that is refused.
+# Tasks, start to end, on real events: sign, run, look, verify, and a forgery that is refused; then the
+# same through a node: submit, watch, receipt, verify, tamper, stop.
 #
 # The events are what Cargo says about a build of this workspace; the task counts them. Checked
 # with programs that are not ours: sha256sum and ssh-keygen. Everything is below .demo.
@@ -81,5 +82,49 @@ code=0
 "$vyr" --data-dir "$demo/forged" run "$artifact" --input "$events" || code=$?
 [[ $code == 3 ]] || die "the forgery ended with $code, not with 3"
 echo "  refused, exit code 3"
+
+step "start a node: vyr up"
+vyr_node() { "$vyr" --data-dir "$data" "$@"; }
+vyr_node up >"$demo/node.log" 2>&1 &
+node=$!
+stop_node() { kill "$node" 2>/dev/null || true; }
+trap stop_node EXIT
+for _ in $(seq 100); do
+    vyr_node status >"$demo/status" 2>&1 && break
+    kill -0 "$node" 2>/dev/null || die "the node ended: $(tail -n 3 "$demo/node.log")"
+    sleep 0.1
+done
+vyr_node status >"$demo/status" || die "the node does not get ready"
+grep -E '^(journal|process)' "$demo/status" | sed 's/^/  /'
+
+step "submit the same artifact to it, and watch: vyr task submit"
+task=$(vyr_node task submit "$artifact" --input "$events" --key demo --json | field task_id)
+again=$(vyr_node task submit "$artifact" --input "$events" --key demo --json | field task_id)
+[[ $task == "$again" ]] || die "the same key gave another task"
+vyr_node task wait "$task" >/dev/null || die "the task did not complete"
+shown=$(vyr_node task show "$task" --json)
+show task "$task"
+show state "$(field state <<<"$shown")"
+[[ $(field output_digest <<<"$shown") == "$output" ]] || die "the node wrote another output"
+vyr_node task output "$task" | cmp -s - "$demo/output" || die "the output's bytes are others"
+echo "  the output is byte for byte that of the run above"
+vyr_node traces --task "$task" | head -n 3 | cut -c1-96 | sed 's/^/  /'
+
+step "its receipt: verify it offline, then change one byte"
+vyr_node task receipt "$task" >"$demo/receipt.json"
+vyr_node node key >"$demo/node.pub"
+"$vyr" verify "$demo/receipt.json" --trust "$demo/node.pub" --allow-dev | sed 's/^/  /'
+sed 's/"exit_code":0/"exit_code":1/' "$demo/receipt.json" >"$demo/forged.json"
+cmp -s "$demo/receipt.json" "$demo/forged.json" && die "nothing was changed"
+code=0
+"$vyr" verify "$demo/forged.json" --trust "$demo/node.pub" --allow-dev || code=$?
+[[ $code == 3 ]] || die "the forged receipt ended with $code, not with 3"
+echo "  refused, exit code 3"
+
+step "stop the node, and verify the whole journal"
+kill "$node"
+wait "$node" || die "the node did not stop cleanly"
+trap - EXIT
+vyr_node verify --journal | sed 's/^/  /'
 
 step "done: everything above is in $demo"
