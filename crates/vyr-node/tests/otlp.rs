@@ -56,6 +56,8 @@ fn main() -> ExitCode {
         }),
         trial("a_collector_that_comes_back_over_grpc_is_found", || comes_back(Speaks::Grpc)),
         trial("a_collector_that_comes_back_over_http_is_found", || comes_back(Speaks::Http)),
+        trial("tls_over_grpc_trusts_the_named_authority_only", || tls(Speaks::Grpc)),
+        trial("tls_over_http_trusts_the_named_authority_only", || tls(Speaks::Http)),
         trial("what_a_collector_rejects_is_counted", what_a_collector_rejects_is_counted),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -348,6 +350,35 @@ fn comes_back(speaks: Speaks) {
     otlp.stop();
 }
 
+fn tls(speaks: Speaks) {
+    let place = place();
+    let data = DataDir::open(&place.path).expect("data");
+    let hello = put(&data, &guest("hello.wasip1.wasm"));
+    let node = Arc::new(start(&data, config()));
+    let (collector, authority) = Collector::start_tls(speaks);
+    let endpoint = format!("https://localhost:{}", collector.at.port());
+    let trusting = [("OTEL_EXPORTER_OTLP_CERTIFICATE", authority)];
+    let otlp = export(&node, settings(&endpoint, speaks, &trusting));
+    run(&node, hello, TaskState::Completed);
+    assert_eq!(collector.spans(3).0.len(), 3);
+    until("they are counted", || sent_and_dropped(&node) == (3, 0));
+    otlp.stop();
+    // Another authority, of the same name.
+    let other = place.path.join("other.pem");
+    std::fs::write(&other, OTHER_AUTHORITY).expect("written");
+    let other = other.to_str().expect("UTF-8").to_owned();
+    let wary = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", other.as_str()),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "1000"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+    ];
+    let otlp = export(&node, settings(&endpoint, speaks, &wary));
+    run(&node, hello, TaskState::Completed);
+    until("they are dropped", || sent_and_dropped(&node) == (3, 3));
+    assert!(collector.spans_so_far().is_empty());
+    otlp.stop();
+}
+
 fn what_a_collector_rejects_is_counted() {
     let place = place();
     let data = DataDir::open(&place.path).expect("data");
@@ -364,6 +395,9 @@ fn what_a_collector_rejects_is_counted() {
     node.stop(Duration::ZERO);
     otlp.stop();
 }
+
+/// Nobody's: its key is gone, and it vouches for nothing.
+const OTHER_AUTHORITY: &[u8] = include_bytes!("support/tls/other.pem");
 
 const TRAP: &str =
     "(module (memory (export \"memory\") 1) (func (export \"_start\") (unreachable)))";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,18 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Identity, ServerTlsConfig};
+
+/// An authority of tests alone, whose key is gone, and what it says of `localhost`.
+const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/tls/authority.pem");
+const CERTIFICATE: &[u8] = include_bytes!("tls/localhost.pem");
+const KEY: &[u8] = include_bytes!("tls/localhost.key");
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,6 +84,7 @@ struct Receiver {
     arrived: mpsc::Sender<Arrived>,
     /// Of each request's spans.
     rejects: i64,
+    tls: bool,
 }
 
 impl Receiver {
@@ -121,11 +133,21 @@ impl Collector {
         Self::start_at(speaks, "127.0.0.1:0".parse().expect("an address"), 0)
     }
 
+    /// With TLS, for those who trust the authority in the file that comes with it.
+    pub(crate) fn start_tls(speaks: Speaks) -> (Self, &'static str) {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        (Self::start_as(speaks, any, 0, true), AUTHORITY)
+    }
+
     /// At a port that may have been another's before; rejects so many spans of each request.
     pub(crate) fn start_at(speaks: Speaks, at: SocketAddr, rejects: i64) -> Self {
+        Self::start_as(speaks, at, rejects, false)
+    }
+
+    fn start_as(speaks: Speaks, at: SocketAddr, rejects: i64, tls: bool) -> Self {
         let (sender, arrived) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let receiver = Receiver { arrived: sender, rejects };
+        let receiver = Receiver { arrived: sender, rejects, tls };
         let (bound, address) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             crate::support::block(async move {
@@ -183,7 +205,12 @@ impl Drop for Collector {
 
 async fn serve(speaks: Speaks, listener: tokio::net::TcpListener, receiver: Receiver) {
     if speaks == Speaks::Grpc {
-        return tonic::transport::Server::builder()
+        let mut server = tonic::transport::Server::builder();
+        if receiver.tls {
+            let tls = ServerTlsConfig::new().identity(Identity::from_pem(CERTIFICATE, KEY));
+            server = server.tls_config(tls).expect("a certificate");
+        }
+        return server
             .add_service(TraceServiceServer::new(receiver.clone()))
             .add_service(MetricsServiceServer::new(receiver))
             .serve_with_incoming(TcpListenerStream::new(listener))
@@ -192,13 +219,28 @@ async fn serve(speaks: Speaks, listener: tokio::net::TcpListener, receiver: Rece
     }
     loop {
         let (stream, _) = listener.accept().await.expect("accepts");
-        let receiver = receiver.clone();
+        let (receiver, tls) = (receiver.clone(), receiver.tls);
         tokio::spawn(async move {
             let service = service_fn(move |request| post(receiver.clone(), request));
             let http = hyper::server::conn::http1::Builder::new();
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            if !tls {
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            } else if let Ok(stream) = acceptor().accept(stream).await {
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            }
         });
     }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(KEY).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    TlsAcceptor::from(Arc::new(config.expect("they fit")))
 }
 
 async fn post(
