@@ -25,6 +25,7 @@ use crate::api::{About, Access, Listeners, Tls, serve};
 use crate::config::Settings;
 use crate::data_dir::DataDir;
 use crate::node::{Host, Node, NodeConfig, NodeError, Retention};
+use crate::otlp::Otlp;
 
 /// How long the supervisor may take to start a process.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -160,6 +161,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
             .into_iter()
             .flatten()
             .collect(),
+        readable: certificates(),
     })
     .map_err(|e| NodeError::Invalid(e.to_string()))?;
 
@@ -211,6 +213,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     };
     let compiler = Arc::new(RemoteCompiler(supervisor.clone()));
     let node = Arc::new(Node::start(&data, config, Box::new(host), compiler)?);
+    let otlp = Otlp::start(Arc::clone(&node)).map_err(crate::Report::from)?;
     let processes = move || {
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         vec![
@@ -257,7 +260,21 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
         }
     });
     runtime.shutdown_background();
+    if let Some(otlp) = otlp {
+        otlp.stop();
+    }
     served.map_err(|e| NodeError::Invalid(format!("{e}")))
+}
+
+/// Files that the environment names for the collector's certificates.
+fn certificates() -> Vec<PathBuf> {
+    const NAMES: [&str; 4] = [
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
+        "SSL_CERT_FILE",
+    ];
+    NAMES.into_iter().filter_map(std::env::var_os).map(PathBuf::from).collect()
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, NodeError> {

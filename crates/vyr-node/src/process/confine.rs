@@ -128,6 +128,8 @@ fn drop_capabilities() -> Result<(), ConfineError> {
 pub(super) struct ApiPaths {
     /// Those it may change.
     pub(super) writable: Vec<std::path::PathBuf>,
+    /// Files it may read besides the system's.
+    pub(super) readable: Vec<std::path::PathBuf>,
 }
 
 /// What a name lookup and certificates need to be read.
@@ -156,6 +158,7 @@ pub(super) fn confine_api(paths: &ApiPaths) -> Result<(), ConfineError> {
         .and_then(|rules| {
             rules
                 .add_rules(path_beneath_rules(READABLE, read))?
+                .add_rules(path_beneath_rules(paths.readable.iter(), read))?
                 .add_rules(path_beneath_rules(paths.writable.iter(), write))
         });
     rules.and_then(landlock::RulesetCreated::restrict_self).map_err(step("landlock"))?;

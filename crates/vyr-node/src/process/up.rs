@@ -275,7 +275,10 @@ impl Supervisor<'_> {
             command.arg(Role::Api.argument()).env_clear().current_dir("/");
             // What OpenTelemetry is told, and nothing else.
             for (key, value) in std::env::vars_os() {
-                if key.to_str().is_some_and(|key| key.starts_with("OTEL_")) {
+                if key
+                    .to_str()
+                    .is_some_and(|key| key.starts_with("OTEL_") || key == "SSL_CERT_FILE")
+                {
                     command.env(key, value);
                 }
             }
