@@ -24,7 +24,7 @@ use vyr_task::Ceilings;
 
 use super::access::{Access, Role};
 use super::convert::{self, digest, error, id, status};
-use super::put;
+use super::put::{self, Puts};
 use crate::node::{
     Caller, Ended, Node, NodeError, SpanFilter, SpanKind, Submission, SubmittedInput,
     TIME_BOUNDS_US, TaskSpan, TaskView, Value, end_spans, submit_span,
@@ -66,6 +66,7 @@ pub(super) struct ControlService {
     pub(super) node: Arc<Node>,
     pub(super) access: Arc<Access>,
     pub(super) defaults: Defaults,
+    pub(super) puts: Puts,
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -190,13 +191,17 @@ impl Control for ControlService {
             return Err(status(NodeError::Invalid("the first message is the head".into())));
         };
         let artifact = digest(&head.digest).map_err(status)?;
+        let place = self.puts.take().map_err(status)?;
         let (sender, receiver) = mpsc::channel(put::WAITING_MAX);
         let node = Arc::clone(&self.node);
         let work = tokio::task::spawn_blocking(move || {
-            put::put(&node, artifact, &head.manifest, &head.signature, receiver)
+            let put = put::put(&node, artifact, &head.manifest, &head.signature, receiver);
+            // Held until the thread is free, also when the client is gone by then.
+            drop(place);
+            put
         });
         // When the other side has enough, or refuses, it drops its end.
-        while let Some(message) = messages.message().await? {
+        while let Some(message) = put::next(&mut messages).await? {
             if sender.send(message).await.is_err() {
                 break;
             }

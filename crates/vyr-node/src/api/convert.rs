@@ -10,7 +10,7 @@ use crate::node::{Ended, NodeError, TaskSpan, TaskView, Waiting};
 /// A refusal as it is answered.
 pub(super) fn error(error: &NodeError) -> control::Error {
     let code = match error {
-        NodeError::Overloaded { .. } => Code::ResourceExhausted,
+        NodeError::Overloaded { .. } | NodeError::Busy { .. } => Code::ResourceExhausted,
         other => match other.category() {
             Category::Usage => Code::InvalidArgument,
             Category::Auth => Code::PermissionDenied,

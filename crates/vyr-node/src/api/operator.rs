@@ -20,6 +20,7 @@ use vyr_store::ReadError;
 
 use super::access::{Access, Role};
 use super::convert::{self, digest, id, status};
+use super::put::{self, Puts};
 use crate::node::{Caller, Node, NodeError};
 
 /// Bytes of a blob in one message.
@@ -42,6 +43,7 @@ pub(super) struct OperatorService {
     pub(super) processes: Arc<dyn Fn() -> Vec<(String, u32, u32)> + Send + Sync>,
     /// Limits and budgets in force.
     pub(super) settings: Vec<(String, String)>,
+    pub(super) puts: Puts,
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -236,7 +238,10 @@ impl Operator for OperatorService {
         let mut chunks = request.into_inner();
         let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(WAITING);
         let store = self.node.store().clone();
+        let place = self.puts.take().map_err(status)?;
         let work = tokio::task::spawn_blocking(move || {
+            // Held until the thread is free.
+            let _place = place;
             let mut staged = store.stage();
             let mut whole = false;
             while let Some(chunk) = receiver.blocking_recv() {
@@ -254,7 +259,7 @@ impl Operator for OperatorService {
             }
             staged.commit().map_err(|e| NodeError::Other(e.into()))
         });
-        while let Some(chunk) = chunks.message().await? {
+        while let Some(chunk) = put::next(&mut chunks).await? {
             if !chunk.data.is_empty() && sender.send(chunk.data).await.is_err() {
                 break;
             }

@@ -2,21 +2,56 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::{Status, Streaming};
 use vyr_api::control::PutArtifactRequest;
 use vyr_api::control::put_artifact_request::Part;
 use vyr_artifact::{CONFIG_BYTES_MAX, Descriptor, Manifest, check_config, check_head};
 use vyr_base::Digest;
 
+use super::convert::status;
 use crate::artifact;
 use crate::node::{Node, NodeError, is_container_manifest};
 use crate::trust::{Trust, TrustedSigner};
 
 /// Messages that wait for the disk.
 pub(super) const WAITING_MAX: usize = 16;
+
+/// Artifacts and blobs that come in at once. Each holds a thread that waits for its next piece, and
+/// the runtime has 512 for everything that waits.
+const PUTS_MAX: usize = 64;
+
+/// A client that says nothing for this long, in the middle of a put, is not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Room for what comes in at once; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Puts(Arc<Semaphore>);
+
+impl Puts {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(PUTS_MAX)))
+    }
+
+    /// A place, held until it is dropped.
+    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, NodeError> {
+        let full = NodeError::Busy { what: "artifacts and blobs on their way", most: PUTS_MAX };
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| full)
+    }
+}
+
+/// The next message of a put.
+pub(super) async fn next<T>(messages: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    match tokio::time::timeout(PATIENCE, messages.message()).await {
+        Ok(message) => message,
+        Err(_) => Err(status(NodeError::Silent(PATIENCE))),
+    }
+}
 
 /// The blobs of one artifact as they come.
 struct Incoming {

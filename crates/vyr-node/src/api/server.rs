@@ -16,6 +16,7 @@ use vyr_task::{Ceilings, Limits};
 use super::access::Access;
 use super::control::{ControlService, Defaults};
 use super::operator::OperatorService;
+use super::put::Puts;
 use crate::node::Node;
 
 /// The largest message: a chunk of an artifact, and its frame.
@@ -100,9 +101,14 @@ pub async fn serve(
         state_bytes_max: STATE_BYTES_MAX,
     };
     let settings = settings(&node, &defaults);
+    let puts = Puts::new();
     let control = || {
-        let service =
-            ControlService { node: Arc::clone(&node), access: Arc::clone(&access), defaults };
+        let service = ControlService {
+            node: Arc::clone(&node),
+            access: Arc::clone(&access),
+            defaults,
+            puts: puts.clone(),
+        };
         ControlServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     };
     let operator = || {
@@ -111,6 +117,7 @@ pub async fn serve(
             access: Arc::clone(&access),
             processes: Arc::clone(&about.processes),
             settings: settings.clone(),
+            puts: puts.clone(),
         };
         OperatorServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     };

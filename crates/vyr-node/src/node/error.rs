@@ -23,6 +23,17 @@ pub enum NodeError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// As many calls of a kind as may be are under way.
+    #[error("{most} {what} at once are as many as this node takes")]
+    Busy {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        most: usize,
+    },
+    /// A client began something and says nothing more.
+    #[error("nothing came for {} s", .0.as_secs())]
+    Silent(Duration),
     /// The node is about to stop.
     #[error("the node is stopping")]
     Stopping,
@@ -53,8 +64,14 @@ pub enum NodeError {
     #[error("{0}")]
     NotFound(String),
     /// A problem of another part.
-    #[error("{0}")]
+    #[error("{}", with_causes(.0))]
     Other(Report),
+}
+
+/// What went wrong, down to what the system said: it goes where nobody can ask for more.
+fn with_causes(report: &Report) -> String {
+    let causes = report.causes().into_iter();
+    std::iter::once(report.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
 }
 
 impl From<JournalError> for NodeError {
@@ -74,7 +91,7 @@ impl NodeError {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unsupported { .. } => "unsupported_artifact",
-            Self::Overloaded { .. } => "resource_exhausted",
+            Self::Overloaded { .. } | Self::Busy { .. } => "resource_exhausted",
             other => other.category().word(),
         }
     }
@@ -83,7 +100,7 @@ impl NodeError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
-            Self::Unwritable { .. } => Some(Duration::from_secs(1)),
+            Self::Unwritable { .. } | Self::Busy { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -93,9 +110,11 @@ impl Problem for NodeError {
     fn category(&self) -> Category {
         match self {
             Self::Refused(refusal) => refusal.category(),
-            Self::Overloaded { .. } | Self::Stopping | Self::Unwritable { .. } => {
-                Category::Transient
-            }
+            Self::Overloaded { .. }
+            | Self::Busy { .. }
+            | Self::Silent(_)
+            | Self::Stopping
+            | Self::Unwritable { .. } => Category::Transient,
             Self::Unsupported { .. } | Self::Invalid(_) => Category::Usage,
             Self::Denied(_) => Category::Auth,
             Self::Conflict(_) => Category::Conflict,
@@ -110,6 +129,8 @@ impl Problem for NodeError {
             Self::Overloaded { retry_after, .. } => {
                 Some(format!("try again in {} ms", retry_after.as_millis()))
             }
+            Self::Busy { .. } => Some("try again when some of them have ended".into()),
+            Self::Silent(_) => Some("begin again".into()),
             Self::Stopping => Some("start it again: vyr up".into()),
             Self::Unwritable { hint, .. } => hint.clone(),
             Self::Unsupported { .. } => Some("containers are services: use vyr deploy".into()),

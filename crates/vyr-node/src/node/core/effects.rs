@@ -1,5 +1,6 @@
 //! What follows a commit, and what follows one that failed.
 
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use vyr_journal::{Body, Checkpoint, Sealed, SignedCheckpoint, StateId, TaskId, root_at};
 
-use super::{CHECKPOINT_EVERY, Core, Effect, RESTART_PAUSE, RETRY, Running, Unsaved, count, now};
+use super::{
+    CHECKPOINT_EVERY, Core, Effect, LOOK_AT_OWNERS, RESTART_PAUSE, RETRY, Running, Unsaved, count,
+    now,
+};
 use crate::node::error::NodeError;
 use crate::node::executor::Link;
 use crate::node::handle::{Snapshot, Waiting};
@@ -85,6 +89,8 @@ impl Core {
         self.work.mine.retain(|seq| *seq < self.journal.size());
         self.work.unsaved = std::mem::take(&mut self.work.ending);
         self.work.retry_at = Some(Instant::now() + RETRY);
+        // Who was found dead in this turn is to be found again.
+        self.work.look_at_owners = self.work.retry_at;
         self.journal.unlock();
         let reloaded = self.journal.ledger().and_then(|mut ledger| {
             self.journal.restore_keys(&mut ledger)?;
@@ -236,16 +242,35 @@ impl Core {
         format!("{}.{}", self.owner, self.work.generation)
     }
 
+    /// Who holds a state that is made now: the present life of `tasks`, or the one to come.
+    pub(super) fn holding_owner(&self) -> String {
+        let to_come = u64::from(self.work.link.is_none());
+        format!("{}.{}", self.owner, self.work.generation + to_come)
+    }
+
     pub(super) fn start_tasks(&mut self) {
-        self.work.generation += 1;
+        let generation = self.work.generation + 1;
         self.work.restart_at = None;
-        let started = self
-            .host
-            .start_tasks()
-            .and_then(|socket| Link::new(socket, self.work.generation, &self.inbox));
+        let started =
+            self.host.start_tasks().and_then(|socket| Link::new(socket, generation, &self.inbox));
         match started {
-            Ok(link) => self.work.link = Some(link),
-            Err(_) => self.pause_before_restart(),
+            Ok(link) => {
+                self.work.generation = generation;
+                self.work.link = Some(link);
+            }
+            Err(_) => return self.pause_before_restart(),
+        }
+        // Those that were made for it before it was there.
+        let owner = self.running_owner();
+        let held = self.ledger.states().iter().filter(|(_, state)| state.created.owner == owner);
+        let orders: Vec<Order> = held
+            .map(|(seq, state)| Order::MakeState {
+                state: *seq,
+                bytes_max: state.created.bytes_max,
+            })
+            .collect();
+        for order in orders {
+            self.order(&order);
         }
     }
 
@@ -262,14 +287,49 @@ impl Core {
     /// The process `tasks` died: what it ran is lost, and so are the states it held.
     pub(super) fn tasks_gone(&mut self) {
         count(&self.metrics.restarts);
-        let dead = self.running_owner();
         self.work.link = None;
-        let running: Vec<(u64, Running)> = self.work.running.drain().collect();
+        let running: HashMap<u64, Running> = std::mem::take(&mut self.work.running);
+        // Those that wait for a state keep theirs.
+        self.work.deadlines.retain(|(_, seq)| !running.contains_key(seq));
         for (seq, task) in running {
             self.left(seq, &task.artifact);
         }
-        self.work.deadlines.clear();
-        let bodies = self.ledger.recover(|owner| owner != dead, &self.info, now());
+        self.bury();
+        self.pause_before_restart();
+    }
+
+    /// Whether the owner of a task or a state lives: our own lives of `tasks` by their number, others
+    /// by their lock.
+    fn owner_lives(&self, owner: &str) -> bool {
+        match owner.split_once('.') {
+            Some((name, generation)) if name == self.owner => {
+                let first = self.work.generation + u64::from(self.work.link.is_none());
+                generation.parse::<u64>().is_ok_and(|generation| generation >= first)
+            }
+            _ => (self.alive)(owner),
+        }
+    }
+
+    /// Ends what dead owners left: tasks they ran, and states they held. Looks again while there
+    /// are others, which may die without a word.
+    fn bury(&mut self) {
+        self.work.look_at_owners = None;
+        let (tasks, states) = (self.ledger.tasks().values(), self.ledger.states().values());
+        let owners: BTreeSet<String> = tasks
+            .filter_map(|task| task.running.as_ref().map(|(owner, _)| owner.clone()))
+            .chain(states.map(|state| state.created.owner.clone()))
+            .collect();
+        let (alive, dead): (Vec<_>, Vec<_>) =
+            owners.into_iter().partition(|owner| self.owner_lives(owner));
+        let ours = |owner: &String| owner.split('.').next() == Some(&self.owner);
+        if !alive.iter().all(ours) {
+            self.work.look_at_owners = Some(Instant::now() + LOOK_AT_OWNERS);
+        }
+        if dead.is_empty() {
+            return;
+        }
+        let dead = |owner: &str| dead.iter().any(|other| other == owner);
+        let bodies = self.ledger.recover(|owner| !dead(owner), &self.info, now());
         for body in bodies {
             match &body {
                 Body::Ended(statement) => {
@@ -291,12 +351,14 @@ impl Core {
                 _ => {}
             }
         }
-        self.pause_before_restart();
     }
 
     /// What is due though nobody said anything.
     pub(super) fn moments(&mut self) {
         let instant = Instant::now();
+        if self.work.look_at_owners.is_some_and(|at| at <= instant) {
+            self.bury();
+        }
         if self.work.restart_at.is_some_and(|at| at <= instant) && self.work.stopping.is_none() {
             self.start_tasks();
         }
@@ -365,10 +427,17 @@ impl Core {
             return;
         }
         let signed = self.checkpoint();
+        if signed.is_err() {
+            // Not at once again: a full disk does not get emptier by trying.
+            self.work.checkpointed.1 = Instant::now();
+        }
         for reply in asked {
             let answer = match &signed {
                 Ok(signed) => Ok(signed.clone()),
-                Err(e) => Err(NodeError::Unwritable { why: e.to_string(), hint: None }),
+                Err(e) => Err(NodeError::Unwritable {
+                    why: e.to_string(),
+                    hint: vyr_base::Problem::hint(e),
+                }),
             };
             let _ = reply.send(answer);
         }

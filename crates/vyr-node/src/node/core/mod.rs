@@ -52,6 +52,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// When the journal could not be written, it is tried again after this.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// While somebody else runs a task or holds a state, how often to look whether they still live.
+const LOOK_AT_OWNERS: Duration = Duration::from_secs(1);
+
 /// A restart of `tasks` waits this long for each that came shortly before, at most ten times.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
@@ -209,6 +212,8 @@ pub(crate) struct Work {
     restart_at: Option<Instant>,
     unsaved: Vec<Unsaved>,
     retry_at: Option<Instant>,
+    /// When to look whether owners of tasks and states have died.
+    look_at_owners: Option<Instant>,
     deadlines: BTreeSet<(Instant, u64)>,
     checkpointed: (u64, Instant),
     checkpoint_for: Vec<Reply<SignedCheckpoint>>,
@@ -244,6 +249,7 @@ impl Work {
             restart_at: None,
             unsaved: Vec::new(),
             retry_at: None,
+            look_at_owners: None,
             deadlines: BTreeSet::new(),
             checkpointed: (0, Instant::now()),
             checkpoint_for: Vec::new(),
@@ -303,6 +309,8 @@ impl Core {
             self.work.keys_known = true;
             self.adopt();
         }
+        // One that was killed a moment ago may still hold its lock.
+        self.work.look_at_owners = Some(Instant::now());
         Ok(())
     }
 
@@ -351,6 +359,7 @@ impl Core {
         [
             work.retry_at,
             work.restart_at,
+            work.look_at_owners,
             work.stopping,
             work.deadlines.first().map(|(at, _)| *at),
             checkpoint,
@@ -365,7 +374,10 @@ impl Core {
     /// One turn; `true`: the node has stopped.
     fn turn(&mut self, commands: &mut Vec<Command>) -> bool {
         let locked = match self.journal.lock() {
-            Ok(behind) if behind => self.journal.catch_up(&mut self.ledger).map_err(|e| e.into()),
+            Ok(behind) if behind => {
+                self.work.look_at_owners.get_or_insert(Instant::now() + LOOK_AT_OWNERS);
+                self.journal.catch_up(&mut self.ledger).map_err(|e| e.into())
+            }
             Ok(_) => Ok(()),
             Err(e) => Err(NodeError::from(e)),
         };
@@ -439,7 +451,7 @@ impl Core {
                 self.answer(reply, answer);
             }
             Command::CreateState { name, bytes_max, by, reply } => {
-                let owner = self.running_owner();
+                let owner = self.holding_owner();
                 let created = StateCreated { bytes_max, name, owner, submitter: by.name };
                 let body = self.ledger.create_state(created);
                 let seq = self.record(body, None, None);
