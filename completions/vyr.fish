@@ -29,8 +29,18 @@ complete -c vyr -n "__fish_vyr_needs_command" -l json -d 'Print one JSON object 
 complete -c vyr -n "__fish_vyr_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_needs_command" -s V -l version -d 'Print version'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "run" -d 'Run one task and print its output'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "up" -d 'Run a node in the foreground: tasks, journal, sockets'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "status" -d 'Say whether a node is running, and what it is doing'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "key" -d 'Make, list and trust signing keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "artifact" -d 'Build, sign, store and move artifacts'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "task" -d 'Submit tasks, and see what became of them'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "state" -d 'Make, bind and list what tasks keep between them'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "traces" -d 'Watch tasks as they are accepted, run and end'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "metrics" -d 'Watch a node\'s metrics'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "events" -d 'Print the journal\'s events'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "verify" -d 'Check a receipt, or a whole journal'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "checkpoint" -d 'Print a signed checkpoint over all events there are'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "node" -d 'The node of this data directory'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bench" -d 'Measure this build beside its references'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
@@ -49,6 +59,14 @@ complete -c vyr -n "__fish_vyr_using_subcommand run" -l exit-code -d 'Exit with 
 complete -c vyr -n "__fish_vyr_using_subcommand run" -s q -l quiet -d 'No summary on stderr'
 complete -c vyr -n "__fish_vyr_using_subcommand run" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand up" -l config -d 'The configuration [default: /etc/vyr/vyr.toml for root, else DATA/vyr.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand up" -l checkpoint-out -d 'Write each new signed checkpoint here too, for `vyr verify --journal --since`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand up" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand up" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand up" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand status" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand key; and not __fish_seen_subcommand_from new ls trust" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -115,6 +133,113 @@ complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcom
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l dry-run -d 'Only say what would go'
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "submit" -d 'Submit a task; prints its id'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "ls" -d 'List tasks, newest first'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "show" -d 'Show one task'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "cancel" -d 'End a task early'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "output" -d 'Print a task\'s output'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "logs" -d 'Print the last of a task\'s log: what it wrote to its standard error'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "wait" -d 'Wait for tasks to end'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -f -a "receipt" -d 'Print a task\'s receipt: one file that `vyr verify` checks without a node'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l input -d 'The guest\'s standard input: a file, or - for this command\'s own' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l each-line -d 'Submit one task for each line of a file, or of stdin for -' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l key -d 'An idempotency key: the same key again gives the same task' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l key-file -d 'Sign with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l memory -d 'Linear memory, such as 64Mi [default: the node\'s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l deadline -d 'Wall time, such as 10s [default: the node\'s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l cpu -d 'Processor time, such as 5s [default: the node\'s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l output-max -d 'Bytes of output, such as 1Gi [default: the node\'s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l priority -d 'Higher runs first: -100 to 100' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l bind -d 'Bind a state to the task; may be repeated' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l deterministic -d 'Fixed clock and random seed: the same input gives the same output'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l wait -d 'Wait for its end'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from submit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from ls" -l limit -d 'At most so many' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from ls" -l alive -d 'Only those that have not ended'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from cancel" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from cancel" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from output" -s o -l output -d 'Write it to a file instead of stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from output" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from output" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from output" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from logs" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from logs" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from logs" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from wait" -l timeout -d 'Wait no longer, such as 30s' -r
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from wait" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from wait" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from wait" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from receipt" -s o -l output -d 'Write it to a file instead of stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand task; and __fish_seen_subcommand_from receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and not __fish_seen_subcommand_from create bind ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand state; and not __fish_seen_subcommand_from create bind ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and not __fish_seen_subcommand_from create bind ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and not __fish_seen_subcommand_from create bind ls" -f -a "create" -d 'Make an ephemeral state; prints its id'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and not __fish_seen_subcommand_from create bind ls" -f -a "bind" -d 'Bind a state to a task that has not begun'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and not __fish_seen_subcommand_from create bind ls" -f -a "ls" -d 'List the states that are alive'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from create" -l size -d 'What it may hold, such as 64Mi [default: the node\'s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from create" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from create" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from bind" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from bind" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from bind" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand state; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand traces" -l task -d 'Only this task; may be repeated' -r
+complete -c vyr -n "__fish_vyr_using_subcommand traces" -l artifact -d 'Only tasks of this artifact' -r
+complete -c vyr -n "__fish_vyr_using_subcommand traces" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand traces" -l terminal -d 'Only ends'
+complete -c vyr -n "__fish_vyr_using_subcommand traces" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand traces" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand metrics" -l prefix -d 'Only metrics whose name begins with this, such as vyr.tasks' -r
+complete -c vyr -n "__fish_vyr_using_subcommand metrics" -l interval -d 'Between two looks: 100ms to 60s' -r
+complete -c vyr -n "__fish_vyr_using_subcommand metrics" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand metrics" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -l from -d 'Begin with this event' -r
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -l limit -d 'At most so many' -r
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -l follow -d 'Go on with what happens'
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand events; and not __fish_seen_subcommand_from rebuild" -f -a "rebuild" -d 'Make the views of this data directory\'s journal anew from its events'
+complete -c vyr -n "__fish_vyr_using_subcommand events; and __fish_seen_subcommand_from rebuild" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand events; and __fish_seen_subcommand_from rebuild" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand events; and __fish_seen_subcommand_from rebuild" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l trust -d 'The public keys of nodes: lines of allowed_signers, or .pub files' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l since -d 'A checkpoint that was kept elsewhere, as `vyr checkpoint` wrote it' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l journal -d 'Check the data directory\'s journal instead'
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l allow-dev -d 'Accept an artifact that was signed with a development key'
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand checkpoint" -s o -l output -d 'Write it to a file instead of stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand checkpoint" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand checkpoint" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand checkpoint" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the node\'s public key, as a line for `vyr verify --trust`'
+complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'

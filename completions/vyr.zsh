@@ -52,6 +52,24 @@ _arguments "${_arguments_options[@]}" : \
 '*::args -- The guest'\''s arguments; they become part of the artifact that is signed:_default' \
 && ret=0
 ;;
+(up)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The configuration \[default\: /etc/vyr/vyr.toml for root, else DATA/vyr.toml\]]:FILE:_files' \
+'--checkpoint-out=[Write each new signed checkpoint here too, for \`vyr verify --journal --since\`]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (key)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -202,6 +220,269 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(task)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__task_commands" \
+"*::: :->task" \
+&& ret=0
+
+    case $state in
+    (task)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-task-command-$line[1]:"
+        case $line[1] in
+            (submit)
+_arguments "${_arguments_options[@]}" : \
+'--input=[The guest'\''s standard input\: a file, or - for this command'\''s own]:F|-:_files' \
+'(--input)--each-line=[Submit one task for each line of a file, or of stdin for -]:F|-:_files' \
+'--key=[An idempotency key\: the same key again gives the same task]:K:_default' \
+'--key-file=[Sign with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'--memory=[Linear memory, such as 64Mi \[default\: the node'\''s\]]:SIZE:_default' \
+'--deadline=[Wall time, such as 10s \[default\: the node'\''s\]]:TIME:_default' \
+'--cpu=[Processor time, such as 5s \[default\: the node'\''s\]]:TIME:_default' \
+'--output-max=[Bytes of output, such as 1Gi \[default\: the node'\''s\]]:SIZE:_default' \
+'--priority=[Higher runs first\: -100 to 100]:N:_default' \
+'*--bind=[Bind a state to the task; may be repeated]:STATE_ID:ro|rw:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--deterministic[Fixed clock and random seed\: the same input gives the same output]' \
+'--wait[Wait for its end]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':program -- A Wasm file, or sha256\:.. of an artifact:_default' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--limit=[At most so many]:N:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--alive[Only those that have not ended]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(show)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':task -- The task:_default' \
+&& ret=0
+;;
+(cancel)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':task -- The task:_default' \
+&& ret=0
+;;
+(output)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Write it to a file instead of stdout]:FILE:_files' \
+'--output=[Write it to a file instead of stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':task -- The task:_default' \
+&& ret=0
+;;
+(logs)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':task -- The task:_default' \
+&& ret=0
+;;
+(wait)
+_arguments "${_arguments_options[@]}" : \
+'--timeout=[Wait no longer, such as 30s]:TIME:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::tasks -- The tasks:_default' \
+&& ret=0
+;;
+(receipt)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Write it to a file instead of stdout]:FILE:_files' \
+'--output=[Write it to a file instead of stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':task -- The task:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(state)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__state_commands" \
+"*::: :->state" \
+&& ret=0
+
+    case $state in
+    (state)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-state-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+'--size=[What it may hold, such as 64Mi \[default\: the node'\''s\]]:SIZE:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':name -- What guests see\: /state/NAME:_default' \
+&& ret=0
+;;
+(bind)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':task -- The task:_default' \
+':state -- The state:_default' \
+':access -- What the task may do with it:((ro\:"Read only"
+rw\:"Read and write"))' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(traces)
+_arguments "${_arguments_options[@]}" : \
+'*--task=[Only this task; may be repeated]:ID:_default' \
+'--artifact=[Only tasks of this artifact]:DIGEST:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--terminal[Only ends]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(metrics)
+_arguments "${_arguments_options[@]}" : \
+'--prefix=[Only metrics whose name begins with this, such as vyr.tasks]:P:_default' \
+'--interval=[Between two looks\: 100ms to 60s]:TIME:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(events)
+_arguments "${_arguments_options[@]}" : \
+'--from=[Begin with this event]:N:_default' \
+'--limit=[At most so many]:N:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--follow[Go on with what happens]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__events_commands" \
+"*::: :->events" \
+&& ret=0
+
+    case $state in
+    (events)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-events-command-$line[1]:"
+        case $line[1] in
+            (rebuild)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+'--trust=[The public keys of nodes\: lines of allowed_signers, or .pub files]:KEYS:_files' \
+'--since=[A checkpoint that was kept elsewhere, as \`vyr checkpoint\` wrote it]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--journal[Check the data directory'\''s journal instead]' \
+'(--journal)--allow-dev[Accept an artifact that was signed with a development key]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::file -- A receipt, as `vyr task receipt` wrote it:_files' \
+&& ret=0
+;;
+(checkpoint)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Write it to a file instead of stdout]:FILE:_files' \
+'--output=[Write it to a file instead of stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(node)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__node_commands" \
+"*::: :->node" \
+&& ret=0
+
+    case $state in
+    (node)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-node-command-$line[1]:"
+        case $line[1] in
+            (key)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (doctor)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -284,8 +565,18 @@ esac
 _vyr_commands() {
     local commands; commands=(
 'run:Run one task and print its output' \
+'up:Run a node in the foreground\: tasks, journal, sockets' \
+'status:Say whether a node is running, and what it is doing' \
 'key:Make, list and trust signing keys' \
 'artifact:Build, sign, store and move artifacts' \
+'task:Submit tasks, and see what became of them' \
+'state:Make, bind and list what tasks keep between them' \
+'traces:Watch tasks as they are accepted, run and end' \
+'metrics:Watch a node'\''s metrics' \
+'events:Print the journal'\''s events' \
+'verify:Check a receipt, or a whole journal' \
+'checkpoint:Print a signed checkpoint over all events there are' \
+'node:The node of this data directory' \
 'doctor:Say what this machine offers, what it does not, and why' \
 'bench:Measure this build beside its references' \
 'completions:Print a completion script for a shell' \
@@ -364,6 +655,11 @@ _vyr__subcmd__bench__subcmd__task_commands() {
     local commands; commands=()
     _describe -t commands 'vyr bench task commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__checkpoint_commands] )) ||
+_vyr__subcmd__checkpoint_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr checkpoint commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__completions_commands] )) ||
 _vyr__subcmd__completions_commands() {
     local commands; commands=()
@@ -373,6 +669,18 @@ _vyr__subcmd__completions_commands() {
 _vyr__subcmd__doctor_commands() {
     local commands; commands=()
     _describe -t commands 'vyr doctor commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__events_commands] )) ||
+_vyr__subcmd__events_commands() {
+    local commands; commands=(
+'rebuild:Make the views of this data directory'\''s journal anew from its events' \
+    )
+    _describe -t commands 'vyr events commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__events__subcmd__rebuild_commands] )) ||
+_vyr__subcmd__events__subcmd__rebuild_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr events rebuild commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__key_commands] )) ||
 _vyr__subcmd__key_commands() {
@@ -398,10 +706,125 @@ _vyr__subcmd__key__subcmd__trust_commands() {
     local commands; commands=()
     _describe -t commands 'vyr key trust commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__metrics_commands] )) ||
+_vyr__subcmd__metrics_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr metrics commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__node_commands] )) ||
+_vyr__subcmd__node_commands() {
+    local commands; commands=(
+'key:Print the node'\''s public key, as a line for \`vyr verify --trust\`' \
+    )
+    _describe -t commands 'vyr node commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__node__subcmd__key_commands] )) ||
+_vyr__subcmd__node__subcmd__key_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr node key commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__run_commands] )) ||
 _vyr__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'vyr run commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__state_commands] )) ||
+_vyr__subcmd__state_commands() {
+    local commands; commands=(
+'create:Make an ephemeral state; prints its id' \
+'bind:Bind a state to a task that has not begun' \
+'ls:List the states that are alive' \
+    )
+    _describe -t commands 'vyr state commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__state__subcmd__bind_commands] )) ||
+_vyr__subcmd__state__subcmd__bind_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr state bind commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__state__subcmd__create_commands] )) ||
+_vyr__subcmd__state__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr state create commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__state__subcmd__ls_commands] )) ||
+_vyr__subcmd__state__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr state ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__status_commands] )) ||
+_vyr__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr status commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task_commands] )) ||
+_vyr__subcmd__task_commands() {
+    local commands; commands=(
+'submit:Submit a task; prints its id' \
+'ls:List tasks, newest first' \
+'show:Show one task' \
+'cancel:End a task early' \
+'output:Print a task'\''s output' \
+'logs:Print the last of a task'\''s log\: what it wrote to its standard error' \
+'wait:Wait for tasks to end' \
+'receipt:Print a task'\''s receipt\: one file that \`vyr verify\` checks without a node' \
+    )
+    _describe -t commands 'vyr task commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__cancel_commands] )) ||
+_vyr__subcmd__task__subcmd__cancel_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task cancel commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__logs_commands] )) ||
+_vyr__subcmd__task__subcmd__logs_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task logs commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__ls_commands] )) ||
+_vyr__subcmd__task__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__output_commands] )) ||
+_vyr__subcmd__task__subcmd__output_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task output commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__receipt_commands] )) ||
+_vyr__subcmd__task__subcmd__receipt_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task receipt commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__show_commands] )) ||
+_vyr__subcmd__task__subcmd__show_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task show commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__submit_commands] )) ||
+_vyr__subcmd__task__subcmd__submit_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task submit commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__task__subcmd__wait_commands] )) ||
+_vyr__subcmd__task__subcmd__wait_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr task wait commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__traces_commands] )) ||
+_vyr__subcmd__traces_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr traces commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__up_commands] )) ||
+_vyr__subcmd__up_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr up commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__verify_commands] )) ||
+_vyr__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr verify commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_vyr" ]; then

@@ -21,6 +21,7 @@ mod data_dir;
 mod doctor;
 pub mod keys;
 pub mod node;
+pub mod otlp;
 pub mod process;
 mod pump;
 mod report;

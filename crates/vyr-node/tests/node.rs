@@ -1,19 +1,19 @@
 //! A node in this process, with a real journal, store and confined `tasks`. Without the usual
 //! harness, because the confined processes are this binary started again.
 
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
+use support::{block, config, ended, guest, limits, me, place, put, put_text, start, trial};
 use vyr_base::Digest;
-use vyr_journal::{Body, Limits, NodeKeys, Statement, TaskId, TaskState, verify_receipt};
-use vyr_node::node::{
-    Budget, Caller, LocalHost, Node, NodeConfig, NodeError, Retention, SpanFilter, SubmittedInput,
-};
+use vyr_journal::{NodeKeys, TaskId, TaskState, verify_receipt};
+use vyr_node::DataDir;
+use vyr_node::node::{Budget, Caller, LocalHost, Node, NodeConfig, NodeError, SubmittedInput};
 use vyr_node::process::{CompilerProcess, Role, serve};
-use vyr_node::{DataDir, Input, Program, Progress, RunRequest};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,86 +33,6 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn trial(name: &str, body: fn()) -> Trial {
-    Trial::test(name, move || -> Result<(), Failed> {
-        body();
-        Ok(())
-    })
-}
-
-struct Place {
-    _directory: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let directory = tempfile::tempdir().expect("directory");
-    let path = directory.path().join("data");
-    Place { _directory: directory, path }
-}
-
-fn guest(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workloads/bin").join(name)
-}
-
-/// Builds, signs and puts a module written here.
-fn put_text(data: &DataDir, name: &str, text: &str) -> Digest {
-    let path = data.path().join(format!("{name}.wasm"));
-    std::fs::write(&path, wat::parse_str(text).expect("valid text")).expect("write");
-    put(data, &path)
-}
-
-fn put(data: &DataDir, path: &Path) -> Digest {
-    let request = RunRequest {
-        program: Program::File { path: path.to_owned(), args: Vec::new(), key: None },
-        input: Input::Empty,
-        show: None,
-        show_log: false,
-        store_output: false,
-        limits: vyr_task::Limits { deadline_ms: 200, cpu_ms: 100, ..vyr_task::Limits::default() },
-        deterministic: false,
-        progress: Arc::new(Progress::default()),
-    };
-    vyr_node::run(data, request).expect("runs").artifact
-}
-
-fn config() -> NodeConfig {
-    NodeConfig {
-        budget: Budget { memory_bytes: 1 << 30, cpu_millis: 32_000, tasks: 32 },
-        queue_max: 1000,
-        retention: Retention { tasks: 1_000_000 },
-        state_idle: Duration::from_secs(60),
-        checkpoint_out: None,
-        adopt: true,
-    }
-}
-
-fn start(data: &DataDir, config: NodeConfig) -> Node {
-    let host = LocalHost::new(32, 2).expect("host");
-    Node::start(data, config, Box::new(host), Arc::new(CompilerProcess::default())).expect("node")
-}
-
-fn limits() -> Limits {
-    Limits {
-        cpu_ms: 10_000,
-        deadline_ms: 10_000,
-        memory_bytes: 16 << 20,
-        output_bytes_max: 1 << 30,
-    }
-}
-
-fn me() -> Caller {
-    Caller { name: "uid:1000".into(), operator: false }
-}
-
-fn block<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime")
-        .block_on(work)
-}
-
 async fn submit(
     node: &Node,
     artifact: Digest,
@@ -123,22 +43,6 @@ async fn submit(
     let mut submission = node.artifact(artifact).await?.submission(me(), input, limits());
     submission.key = key.into();
     node.submit(submission).await
-}
-
-/// Waits for a task's end.
-async fn ended(node: &Node, task: TaskId) -> Statement {
-    let filter = SpanFilter { tasks: vec![task], terminal_only: true, ..SpanFilter::default() };
-    let mut spans = node.subscribe(filter).await.expect("watched");
-    let end = |view: vyr_node::node::TaskView| match view.ended.map(|event| event.body) {
-        Some(Body::Ended(statement)) => Some(*statement),
-        _ => None,
-    };
-    if let Some(statement) = end(node.task(task, me()).await.expect("known")) {
-        return statement;
-    }
-    let span = tokio::time::timeout(Duration::from_secs(60), spans.recv()).await;
-    let span = span.expect("in time").expect("a span").span;
-    span.ended.expect("terminal").statement.clone()
 }
 
 fn a_task_leaves_a_receipt_that_verifies() {

@@ -93,6 +93,8 @@ pub struct TaskSpan {
     pub span_id: [u8; 8],
     /// Its parent's; zero for none.
     pub parent: [u8; 8],
+    /// Whether the caller records the trace; yes, if it says nothing.
+    pub sampled: bool,
     /// When it began.
     pub start: Timestamp,
     /// When it ended.
@@ -157,6 +159,7 @@ pub fn submit_span(task: TaskId, accepted: &Accepted, at: Timestamp) -> TaskSpan
         trace_id: context.trace_id,
         span_id: span_id(task, SpanKind::Submit),
         parent: context.span_id,
+        sampled: context.sampled,
         start: at,
         end: at,
         task,
@@ -177,6 +180,7 @@ pub fn end_spans(ended: &Arc<Ended>, traceparent: &str) -> Vec<TaskSpan> {
         trace_id: context.trace_id,
         span_id: span_id(task, kind),
         parent: span_id(task, SpanKind::Submit),
+        sampled: context.sampled,
         start,
         end,
         task,
