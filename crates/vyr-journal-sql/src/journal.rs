@@ -168,10 +168,16 @@ impl Journal {
         Ok(())
     }
 
-    /// What is alive, from the views.
+    /// What is alive, from the views, at one moment: other processes may append meanwhile. It may be
+    /// ahead of this journal, which the next `lock` says.
     pub fn ledger(&self) -> Result<Ledger, JournalError> {
         let reader = self.reader()?;
-        let mut ledger = Ledger::new(self.origin, self.size());
+        let _one_look = match self.locked {
+            true => None,
+            false => Some(self.connection.unchecked_transaction()?),
+        };
+        let size: i64 = self.connection.query_row("SELECT size FROM head", [], |row| row.get(0))?;
+        let mut ledger = Ledger::new(self.origin, size.cast_unsigned());
         for seq in self.column("SELECT seq FROM states ORDER BY seq", [])? {
             let event = reader.event_at(seq)?;
             if let Body::StateCreated(created) = event.body {

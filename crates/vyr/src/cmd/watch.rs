@@ -75,7 +75,7 @@ fn rows() -> usize {
 
 #[derive(Serialize)]
 struct SpanLine {
-    name: String,
+    span: String,
     trace_id: String,
     span_id: String,
     parent_span_id: Option<String>,
@@ -98,7 +98,7 @@ impl From<&Span> for SpanLine {
         }
         task.take(span);
         Self {
-            name: span.name.clone(),
+            span: span.name.clone(),
             trace_id: hex(&span.trace_id),
             span_id: hex(&span.span_id),
             parent_span_id: some(&hex(&span.parent_span_id)),

@@ -7,10 +7,12 @@
 //! Not here: the parts by themselves (their crates' tests) and any figure of speed (`bench`).
 
 mod archive;
+mod audit;
 mod cache;
 mod common;
 mod confinement;
 mod crash;
+mod daemon;
 mod forged;
 mod guests;
 mod hostile;
@@ -23,5 +25,6 @@ mod run;
 mod secrets;
 mod streams;
 mod system_directory;
+mod tasks;
 mod transcripts;
 mod trust;
