@@ -12,6 +12,7 @@ use vyr_api::operator::operator_server::OperatorServer;
 use super::access::Access;
 use super::control::{ControlService, Defaults};
 use super::operator::OperatorService;
+use super::put::Puts;
 use super::server::{About, MESSAGE_BYTES_MAX, STATE_BYTES, STATE_BYTES_MAX, ServeError};
 use crate::node::Node;
 
@@ -31,9 +32,15 @@ pub async fn serve_here(
         state_bytes: STATE_BYTES,
         state_bytes_max: STATE_BYTES_MAX,
     };
-    let control = ControlService { node: Arc::clone(&node), access: Arc::clone(&access), defaults };
+    let puts = Puts::new();
+    let control = ControlService {
+        node: Arc::clone(&node),
+        access: Arc::clone(&access),
+        defaults,
+        puts: puts.clone(),
+    };
     let processes = about.processes;
-    let operator = OperatorService { node, access, processes, settings: Vec::new() };
+    let operator = OperatorService { node, access, processes, settings: Vec::new(), puts };
     // No second connection, and no end of them either, which would be a reason to stop.
     let only = tokio_stream::once(std::io::Result::Ok(end)).chain(tokio_stream::pending());
     Server::builder()

@@ -161,7 +161,7 @@ fn keys_come_in_pages_that_miss_none() {
 fn increments_of_two_tasks_add_up() {
     let state = EphemeralState::new(MIB);
     let engine = engine(2);
-    let workers = Workers::start(&engine, 2, 4).expect("threads");
+    let workers = Workers::start(&engine, 2, 4, || ()).expect("threads");
     let program = load(&engine, &read("states", "wasip2"));
     let (done, outcomes) = std::sync::mpsc::channel();
     for (mine, other) in [("x", "y"), ("y", "x")] {

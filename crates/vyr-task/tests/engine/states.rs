@@ -366,7 +366,7 @@ fn a_task_without_states_has_no_directory() {
 fn tasks_at_once_share_a_state() {
     let state = EphemeralState::new(MIB);
     let engine = engine(4);
-    let workers = Workers::start(&engine, 2, 8).expect("threads");
+    let workers = Workers::start(&engine, 2, 8, || ()).expect("threads");
     let (done, outcomes) = std::sync::mpsc::channel();
     let programs: Vec<_> = FORMS.iter().map(|form| load(&engine, &read("states", form))).collect();
     let submit = |program: &Arc<Program>, steps: &[&str]| {

@@ -63,7 +63,7 @@ fn it_is_gone_after_a_cancellation() {
     for form in FORMS {
         let engine = engine(1);
         let program = load(&engine, &read("states", form));
-        let workers = Workers::start(&engine, 1, 1).expect("threads");
+        let workers = Workers::start(&engine, 1, 1, || ()).expect("threads");
         let shared = EphemeralState::new(MIB);
         let (mut job, state) =
             only_task(&program, &["write /state/b/go x", "stat-for-ever /state/a"]);
