@@ -72,8 +72,12 @@ impl From<Status> for ApiError {
         if let Some(Ok(error)) = ours.map(|any| control::Error::decode(any.value.as_slice())) {
             return error.into();
         }
-        let retryable = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+        // A status that has a source was not sent by the node: the connection broke.
+        let broken = std::error::Error::source(&status).is_some();
+        let passes = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+        let retryable = broken || passes;
         let category = match status.code() {
+            _ if broken => "transient",
             Code::Unavailable | Code::DeadlineExceeded => "transient",
             Code::PermissionDenied | Code::Unauthenticated => "auth",
             Code::InvalidArgument | Code::Unimplemented => "usage",
@@ -110,5 +114,9 @@ mod tests {
         assert_eq!(read.retry_after, Some(Duration::from_millis(7)));
         let read = ApiError::from(Status::with_details(Code::NotFound, "x", vec![0xff].into()));
         assert_eq!((read.category.as_str(), read.hint), ("not_found", None));
+        let broken = Status::from_error(Box::new(std::io::Error::other("reset")));
+        let read = ApiError::from(broken);
+        assert_eq!((read.category.as_str(), read.retryable), ("transient", true));
+        assert!(!ApiError::from(Status::unknown("said by a node")).retryable);
     }
 }

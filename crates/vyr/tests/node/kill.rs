@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use tokio::sync::{mpsc, watch};
 use vyr_api::control::SubmitTaskResponse;
 use vyr_api::control::submit_task_response::Result as Answer;
@@ -13,7 +14,7 @@ use crate::history::History;
 use crate::place::{
     Daemon, HANG, Place, Random, block, children, ends, full, in_time, kill, until,
 };
-use crate::place::{is_there, submission};
+use crate::place::{ended, is_root, is_there, submission};
 
 /// Submissions under way at once.
 const WINDOW: usize = 32;
@@ -159,4 +160,41 @@ async fn killed_and_started_again(daemon: Daemon, place: &Place, at_once: bool) 
     let daemon = place.ready().await;
     gone();
     daemon
+}
+
+#[test]
+fn an_owner_that_dies_after_its_successor_has_begun_is_noticed() {
+    const TEST: &str = "kill::an_owner_that_dies_after_its_successor_has_begun_is_noticed";
+    if !is_root(TEST) {
+        return;
+    }
+    let place = Place::new();
+    let endless = place.put_text("endless", crate::guests::ENDLESS, &[]);
+    block(async {
+        let daemon = place.ready().await;
+        let mut client = daemon.client().await;
+        let task = client.submit_request(submission(&endless, b"", "")).await.expect("accepted");
+        until("a running task", async || (daemon.status().await.tasks_running == 1).then_some(()))
+            .await;
+        // The lock of the owner, held on to as by a process that takes its time to die.
+        let api = daemon.process("api", None).await;
+        let owners = place.data().canonicalize().expect("data").join("node/owners");
+        let lock =
+            std::fs::read_dir(format!("/proc/{api}/fd")).expect("a process").find_map(|fd| {
+                let fd = fd.expect("a descriptor");
+                let to = std::fs::read_link(fd.path()).ok()?;
+                to.starts_with(&owners).then(|| fd.file_name().to_str()?.parse::<i32>().ok())?
+            });
+        let process = rustix::process::pidfd_open(api, PidfdFlags::empty()).expect("a process");
+        let flags = PidfdGetfdFlags::empty();
+        let held = rustix::process::pidfd_getfd(&process, lock.expect("a lock"), flags);
+        let held = held.expect("root may");
+        let daemon = killed_and_started_again(daemon, &place, false).await;
+        let mut client = daemon.client().await;
+        let request = vyr_api::operator::GetTaskRequest { task_id: task.clone() };
+        let seen = client.operator.get_task(request).await.expect("known").into_inner();
+        assert_eq!(seen.state(), vyr_api::control::TaskState::Running, "its owner may live");
+        drop(held);
+        assert_eq!(ended(&mut client, &task).await.reason, "lost");
+    });
 }

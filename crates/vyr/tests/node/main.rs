@@ -8,11 +8,14 @@
 //!
 //! Not here: commands (`tests/cli`), the core in one process (`vyr-node`), figures of speed.
 
+mod access;
 mod connections;
 mod disk_full;
+mod garbage;
 mod guests;
 mod history;
 mod kill;
 mod overload;
 mod place;
 mod processes;
+mod stop;
