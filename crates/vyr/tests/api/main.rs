@@ -7,3 +7,4 @@
 
 mod artifacts;
 mod daemon;
+mod submit;
