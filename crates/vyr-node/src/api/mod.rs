@@ -1,11 +1,12 @@
 //! The node's gRPC face: who is calling, and each call in the words of `crate::node`.
 //!
 //! `control` is the frozen seven calls, `operator` the owner's. `access` says who may do what,
-//! `server` listens.
+//! `deadline` ends what takes longer than its caller allows, `server` listens.
 
 mod access;
 mod control;
 mod convert;
+mod deadline;
 mod operator;
 mod put;
 mod server;

@@ -7,4 +7,7 @@
 
 mod artifacts;
 mod daemon;
+mod deadlines;
+mod http2;
 mod submit;
+mod surface;
