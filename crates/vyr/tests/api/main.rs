@@ -9,5 +9,7 @@ mod artifacts;
 mod daemon;
 mod deadlines;
 mod http2;
+mod observe;
+mod states;
 mod submit;
 mod surface;
