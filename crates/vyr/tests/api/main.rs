@@ -6,6 +6,7 @@
 //! Not here: the command line (`tests/cli`) and the node without sockets (`vyr-node`).
 
 mod artifacts;
+mod collector;
 mod daemon;
 mod deadlines;
 mod http2;
