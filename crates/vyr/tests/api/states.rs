@@ -46,7 +46,7 @@ fn a_declared_state_is_bound_at_the_start_or_before_it() {
         };
         let artifact = put(&mut client, Signed::new(&spec, &daemon.key).parts()).await;
         let artifact = artifact.expect("put").digest;
-        let mut create = async || {
+        let create = async || {
             let request =
                 CreateStateRequest { name: "notes".to_owned(), ..CreateStateRequest::default() };
             let made = client.control.clone().create_state(request).await;
