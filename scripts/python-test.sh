@@ -42,7 +42,8 @@ pip() {
 rm -rf "$work/source"
 cp -R python "$work/source"
 if ! pip "$work/source"; then
-    echo "not run: python: pip cannot install grpcio and protobuf ($(tail -n 1 "$work/pip.log"))"
+    why=$(grep -m 1 -o 'ERROR: .*' "$work/pip.log" || true)
+    echo "not run: python: pip cannot install grpcio and protobuf: ${why#ERROR: }"
     exit 0
 fi
 
