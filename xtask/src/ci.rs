@@ -65,6 +65,7 @@ pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
     ci.step("doctests", |ci| {
         ci.cargo_tests(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"])
     });
+    ci.step("python", Ci::python);
     ci.step("guests", |_| guests());
     ci.step("deny", Ci::deny);
     ci.step("docs", |ci| {
@@ -167,6 +168,19 @@ impl Ci<'_> {
         self.cargo_tests(&args)
     }
 
+    /// The Python client against the binary that was built.
+    fn python(&mut self) -> anyhow::Result<Outcome> {
+        let mut command = Command::new("scripts/python-test.sh");
+        command.current_dir(&self.repo.root).env("VYR_BIN", self.repo.target.join("debug/vyr"));
+        let (ok, lines) = step::run_and_read(&mut command)?;
+        let (totals, not_run) = read_python(&lines);
+        self.not_run.extend(not_run);
+        if totals == Totals::default() && ok {
+            return Ok(Outcome::Passed);
+        }
+        Ok(Outcome::Tests { ok, totals })
+    }
+
     fn deny(&mut self) -> anyhow::Result<Outcome> {
         if !machine::has_program("cargo-deny") {
             return Ok(Outcome::NotRun("cargo-deny is not installed".to_owned()));
@@ -206,6 +220,36 @@ impl Ci<'_> {
         println!("{passed} passed, {failed} failed, {skipped} skipped");
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// What `scripts/python-test.sh` ran, and what it says it did not.
+///
+/// `unittest` ends with `Ran 14 tests in 3.1s`, then `OK` or `FAILED (failures=1, errors=2)`.
+fn read_python(lines: &[String]) -> (Totals, Vec<NotRun>) {
+    let number = |text: &str| text.split_once(' ').unwrap_or((text, "")).0.parse().unwrap_or(0);
+    let (mut totals, mut not_run) = (Totals::default(), Vec::new());
+    for line in lines {
+        if let Some((name, reason)) =
+            line.strip_prefix("not run: ").and_then(|rest| rest.split_once(": "))
+        {
+            not_run.push(NotRun { name: name.to_owned(), reason: reason.to_owned() });
+        } else if let Some(rest) = line.strip_prefix("Ran ") {
+            totals.passed += number(rest);
+        } else if let Some(rest) =
+            line.strip_prefix("FAILED (").or_else(|| line.strip_prefix("OK ("))
+        {
+            for part in rest.trim_end_matches(')').split(", ") {
+                let (what, count) = part.split_once('=').unwrap_or((part, "0"));
+                let count = number(count);
+                totals.passed = totals.passed.saturating_sub(count);
+                match what {
+                    "failures" | "errors" | "unexpected successes" => totals.failed += count,
+                    _ => totals.skipped += count,
+                }
+            }
+        }
+    }
+    (totals, not_run)
 }
 
 /// Rebuilds the committed guests where their targets are installed.
@@ -255,6 +299,19 @@ mod tests {
         let mut ci = ci(&repo);
         ci.step("tests", |_| Ok(Outcome::Tests { ok: false, totals: Totals::default() }));
         assert_eq!(ci.failed, [("tests".to_owned(), false)]);
+    }
+
+    #[test]
+    fn unittest_is_counted_and_what_it_missed_is_named() {
+        let read = |text: &str| read_python(&text.lines().map(str::to_owned).collect::<Vec<_>>());
+        let (totals, not_run) = read("Ran 14 tests in 3.1s\n\nOK\n");
+        assert_eq!((totals.passed, totals.failed, not_run.len()), (14, 0, 0));
+        let (totals, _) = read("Ran 14 tests in 3.1s\nFAILED (failures=1, errors=2, skipped=1)\n");
+        assert_eq!((totals.passed, totals.failed, totals.skipped), (10, 3, 1));
+        let (totals, not_run) = read("not run: python::types: pip cannot install mypy\n");
+        assert_eq!(totals, Totals::default());
+        assert_eq!(not_run[0].name, "python::types");
+        assert_eq!(not_run[0].reason, "pip cannot install mypy");
     }
 
     #[test]

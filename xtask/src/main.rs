@@ -10,6 +10,7 @@ mod arrows;
 mod check;
 mod ci;
 mod dependencies;
+mod exclusions;
 mod fault;
 mod features;
 mod generate;

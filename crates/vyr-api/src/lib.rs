@@ -1,7 +1,23 @@
-//! The node's gRPC interfaces, and a thin client over them: the Rust SDK (alpha).
+//! The node's gRPC interfaces, and a thin client over them: the Rust SDK. **Alpha**: the calls are
+//! frozen, the names in this crate are not yet, and nothing here is for production.
 //!
 //! `control` is frozen: seven calls. `operator` grows. Both come from the `.proto` files in this
 //! crate; `client` adds connecting and the errors a node answers with.
+//!
+//! ```no_run
+//! # async fn example(artifact: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! use vyr_api::{Client, Endpoint};
+//!
+//! let mut node = Client::connect(&Endpoint::Unix("/run/vyr/control.sock".into())).await?;
+//! let task = node.submit(artifact, b"one event\n").await?;
+//! let end = node.wait(&task).await?.end.expect("a terminal span has an end");
+//! println!("{:?}: output {}", end.state(), end.output_digest);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a node refuses is an [`ApiError`] with `category`, `message`, `hint`, `retryable` and
+//! `retry_after`. `frozen.rs` in the tests holds the seven calls to what was committed.
 
 mod client;
 mod error;

@@ -179,6 +179,12 @@ fn tampered_or(artifact: &Digest, part: &'static str, source: ReadError) -> crat
     }
 }
 
+/// Whether a blob of `artifact` that is here already is what it was; an error if not.
+pub(crate) fn intact(store: &Store, artifact: &Digest, blob: &Descriptor) -> Result<()> {
+    let read = store.read_blob(&blob.digest, blob.size);
+    read.map(drop).map_err(|source| tampered_or(artifact, "a blob", source))
+}
+
 /// The armored signatures of an artifact, at most 64.
 pub fn signatures(store: &Store, artifact: &Digest) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();

@@ -131,10 +131,7 @@ impl ControlService {
         let input = match request.input_ref {
             None => SubmittedInput::Inline(bytes::Bytes::new()),
             Some(InputRef::Inline(bytes)) if bytes.len() > crate::node::INLINE_BYTES_MAX => {
-                return invalid(format!(
-                    "an inline input has at most {} bytes; put larger ones into the store",
-                    crate::node::INLINE_BYTES_MAX
-                ));
+                return Err(NodeError::InlineTooLarge { bytes: bytes.len() });
             }
             Some(InputRef::Inline(bytes)) => SubmittedInput::Inline(bytes),
             Some(InputRef::InputDigest(text)) => self.node.input(digest(&text)?).await?,
@@ -230,16 +227,35 @@ impl Control for ControlService {
         let (sender, receiver) = mpsc::channel(WINDOW);
         tokio::spawn(async move {
             while let Ok(permit) = sender.reserve().await {
-                let Ok(Some(message)) = messages.message().await else { break };
-                let pending = match service.submission(message, &by, &traceparent).await {
-                    Ok(submission) => Pending::Later(service.node.submit_later(submission)),
-                    Err(refused) => Pending::Known(refused),
+                let message = tokio::select! {
+                    message = messages.message() => message,
+                    // Nobody takes the answers: the caller left, or its time is over.
+                    () = sender.closed() => return,
                 };
-                permit.send(pending);
+                let pending = match message {
+                    Ok(Some(message)) => {
+                        match service.submission(message, &by, &traceparent).await {
+                            Ok(submission) => Pending::Later(service.node.submit_later(submission)),
+                            Err(refused) => Pending::Known(refused),
+                        }
+                    }
+                    Ok(None) => return,
+                    // A message that cannot be read has an answer, too: the end of the stream.
+                    Err(broken) => {
+                        permit.send(Err(broken));
+                        return;
+                    }
+                };
+                permit.send(Ok(pending));
             }
         });
         let answers =
-            ReceiverStream::new(receiver).then(async |pending: Pending| Ok(pending.answer().await));
+            ReceiverStream::new(receiver).then(async |pending: Result<Pending, Status>| {
+                match pending {
+                    Ok(pending) => Ok(pending.answer().await),
+                    Err(broken) => Err(broken),
+                }
+            });
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -12,12 +12,15 @@ use tonic::{Status, Streaming};
 use vyr_api::control::PutArtifactRequest;
 use vyr_api::control::put_artifact_request::Part;
 use vyr_artifact::{CONFIG_BYTES_MAX, Descriptor, Manifest, check_config, check_head};
-use vyr_base::Digest;
+use vyr_base::{Digest, Hasher};
 
 use super::convert::status;
 use crate::artifact;
 use crate::node::{Node, NodeError, is_container_manifest};
 use crate::trust::{Trust, TrustedSigner};
+
+/// Bytes in one chunk, as the interface says.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Messages that wait for the disk.
 pub(super) const WAITING_MAX: usize = 16;
@@ -60,6 +63,8 @@ struct Incoming {
     next: Option<String>,
     chunk: Bytes,
     ended: bool,
+    /// What is wrong with the messages; the store would only say that it could not read.
+    broken: Option<&'static str>,
 }
 
 impl Incoming {
@@ -67,15 +72,23 @@ impl Incoming {
     fn next_blob(&mut self) -> io::Result<Option<String>> {
         while self.next.is_none() && !self.ended {
             if self.more()? {
-                return Err(io::Error::other("more bytes than the blob has"));
+                self.break_off("more bytes than the blob has")?;
             }
         }
         Ok(self.next.take())
     }
 
+    fn break_off(&mut self, why: &'static str) -> io::Result<bool> {
+        self.broken = Some(why);
+        Err(io::Error::other(why))
+    }
+
     /// Takes a message; `true` if it brought bytes.
     fn more(&mut self) -> io::Result<bool> {
         match self.messages.blocking_recv().map(|message| message.part) {
+            Some(Some(Part::Chunk(bytes))) if bytes.len() > CHUNK_BYTES_MAX => {
+                self.break_off("a chunk has at most 1 MiB")
+            }
             Some(Some(Part::Chunk(bytes))) => {
                 self.chunk = bytes;
                 Ok(!self.chunk.is_empty())
@@ -84,7 +97,7 @@ impl Incoming {
                 self.next = Some(digest);
                 Ok(false)
             }
-            Some(_) => Err(io::Error::other("a second head, or an empty message")),
+            Some(_) => self.break_off("a second head, or an empty message"),
             None => {
                 self.ended = true;
                 Ok(false)
@@ -107,11 +120,22 @@ impl Read for Incoming {
     }
 }
 
-/// Keeps the first bytes of what is read through it.
+/// Keeps the first bytes of what is read through it, and their digest.
 struct LookedAt<'a> {
     from: &'a mut Incoming,
     seen: &'a mut Vec<u8>,
     most: u64,
+    hasher: Hasher,
+}
+
+impl LookedAt<'_> {
+    /// Reads what is left; whether all of it was `descriptor`'s blob.
+    fn drain(&mut self, descriptor: &Descriptor) -> io::Result<bool> {
+        let left = (descriptor.size + 1).saturating_sub(self.hasher.bytes());
+        io::copy(&mut self.take(left), &mut io::sink())?;
+        let all = std::mem::take(&mut self.hasher);
+        Ok(all.bytes() == descriptor.size && all.finish() == descriptor.digest)
+    }
 }
 
 impl Read for LookedAt<'_> {
@@ -119,6 +143,7 @@ impl Read for LookedAt<'_> {
         let read = self.from.read(buffer)?;
         let room = usize::try_from(self.most).unwrap_or(usize::MAX) - self.seen.len();
         self.seen.extend_from_slice(&buffer[..read.min(room)]);
+        self.hasher.update(&buffer[..read]);
         Ok(read)
     }
 }
@@ -160,7 +185,8 @@ pub(super) fn put(
         store.begin_put(manifest, kind, BTreeMap::new()).map_err(crate::Report::from)?;
     artifact::attach(&mut transaction, &parsed.descriptor(), &armored)?;
     let mut wanted: VecDeque<&Descriptor> = [parsed.config(), parsed.wasm()].into();
-    let mut incoming = Incoming { messages, next: None, chunk: Bytes::new(), ended: false };
+    let mut incoming =
+        Incoming { messages, next: None, chunk: Bytes::new(), ended: false, broken: None };
     let (mut config, mut head) = (Vec::new(), Vec::new());
     while let Some(name) = incoming.next_blob().map_err(|e| invalid(&e))? {
         let blob: Digest = name.parse().map_err(|e: vyr_base::ParseDigestError| invalid(&e))?;
@@ -170,10 +196,21 @@ pub(super) fn put(
             .ok_or_else(|| invalid(&format!("{blob} is not a blob that the manifest names")))?;
         let is_config = descriptor.digest == parsed.config().digest;
         let (seen, most) = if is_config { (&mut config, CONFIG_BYTES_MAX) } else { (&mut head, 8) };
-        let mut looked_at = LookedAt { from: &mut incoming, seen, most };
-        transaction
-            .blob(&descriptor.digest, descriptor.size, &mut looked_at)
-            .map_err(crate::Report::from)?;
+        let hasher = Hasher::new();
+        let mut looked_at = LookedAt { from: &mut incoming, seen, most, hasher };
+        let taken = transaction.blob(&descriptor.digest, descriptor.size, &mut looked_at);
+        if let Some(why) = looked_at.from.broken {
+            return Err(invalid(&why));
+        }
+        taken.map_err(crate::Report::from)?;
+        if looked_at.hasher.bytes() == 0 {
+            // Another artifact has the blob, so the store did not read ours. Ours is held to the
+            // same, and so is the store's: what is acknowledged here can be run.
+            if !looked_at.drain(descriptor).map_err(|e| invalid(&e))? {
+                return Err(invalid(&format!("the bytes sent as blob {blob} are others")));
+            }
+            artifact::intact(store, &digest, descriptor)?;
+        }
     }
     if let Some(missing) = wanted.front() {
         return Err(invalid(&format!("blob {} did not come", missing.digest)));

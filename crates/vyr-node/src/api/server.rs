@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::service::RoutesBuilder;
+use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tower::layer::layer_fn;
 use vyr_api::control::control_server::ControlServer;
 use vyr_api::operator::operator_server::OperatorServer;
 use vyr_task::{Ceilings, Limits};
 
 use super::access::Access;
 use super::control::{ControlService, Defaults};
+use super::deadline::Deadlines;
 use super::operator::OperatorService;
 use super::put::Puts;
 use crate::node::Node;
@@ -123,25 +125,34 @@ pub async fn serve(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ControlServer<ControlService>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(vyr_api::DESCRIPTORS)
-        .build_v1()
-        .map_err(|e| ServeError::Reflection(e.to_string()))?;
-    let build = |with_operator: bool| {
+    let build = |with_operator: bool| -> Result<Routes, ServeError> {
+        // What a socket does not serve it does not announce.
+        let announced = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(vyr_api::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.reflection.v1.ServerReflection")
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+            .with_service_name(vyr_api::control::control_server::SERVICE_NAME);
+        let announced = match with_operator {
+            true => announced.with_service_name(vyr_api::operator::operator_server::SERVICE_NAME),
+            false => announced,
+        };
+        let reflection = announced.build_v1().map_err(|e| ServeError::Reflection(e.to_string()))?;
         let mut routes = RoutesBuilder::default();
         routes.add_service(control());
         routes.add_service(health.clone());
-        routes.add_service(reflection.clone());
+        routes.add_service(reflection);
         if with_operator {
             routes.add_service(operator());
         }
-        routes.routes()
+        Ok(routes.routes())
     };
     let server = || {
         Server::builder()
             .max_concurrent_streams(CALLS_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
+            .layer(layer_fn(Deadlines))
     };
     let unix = |listener: UnixListener| -> std::io::Result<UnixListenerStream> {
         listener.set_nonblocking(true)?;
@@ -152,10 +163,10 @@ pub async fn serve(
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let on_control = server()
-        .add_routes(build(false))
+        .add_routes(build(false)?)
         .serve_with_incoming_shutdown(unix(listeners.control)?, until(stop.clone()));
     let on_operator = server()
-        .add_routes(build(true))
+        .add_routes(build(true)?)
         .serve_with_incoming_shutdown(unix(listeners.operator)?, until(stop.clone()));
     let on_tcp = async {
         let Some((listener, tls)) = listeners.tcp else { return Ok(()) };
@@ -167,7 +178,7 @@ pub async fn serve(
             .client_auth_optional(false);
         server()
             .tls_config(config)?
-            .add_routes(build(true))
+            .add_routes(build(true)?)
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until(stop.clone()))
             .await
             .map_err(ServeError::from)

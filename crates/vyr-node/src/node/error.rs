@@ -6,6 +6,7 @@ use vyr_base::{Category, Problem};
 use vyr_journal::Refusal;
 use vyr_journal_sql::JournalError;
 
+use super::INLINE_BYTES_MAX;
 use crate::report::Report;
 
 /// Why a node does not do what it was asked.
@@ -50,6 +51,12 @@ pub enum NodeError {
     Unsupported {
         /// Its digest.
         digest: String,
+    },
+    /// An inline input that has to go through the store.
+    #[error("an inline input has at most {INLINE_BYTES_MAX} bytes, this one {bytes}")]
+    InlineTooLarge {
+        /// How many it has.
+        bytes: usize,
     },
     /// A value of a request makes no sense.
     #[error("{0}")]
@@ -115,7 +122,9 @@ impl Problem for NodeError {
             | Self::Silent(_)
             | Self::Stopping
             | Self::Unwritable { .. } => Category::Transient,
-            Self::Unsupported { .. } | Self::Invalid(_) => Category::Usage,
+            Self::Unsupported { .. } | Self::InlineTooLarge { .. } | Self::Invalid(_) => {
+                Category::Usage
+            }
             Self::Denied(_) => Category::Auth,
             Self::Conflict(_) => Category::Conflict,
             Self::NotFound(_) => Category::NotFound,
@@ -134,6 +143,9 @@ impl Problem for NodeError {
             Self::Stopping => Some("start it again: vyr up".into()),
             Self::Unwritable { hint, .. } => hint.clone(),
             Self::Unsupported { .. } => Some("containers are services: use vyr deploy".into()),
+            Self::InlineTooLarge { .. } => Some(
+                "store it (vyr.operator.v0 PutBlob), then submit its digest as input_digest".into(),
+            ),
             Self::Invalid(_) | Self::Denied(_) | Self::Conflict(_) | Self::NotFound(_) => None,
             Self::Other(report) => report.hint(),
         }

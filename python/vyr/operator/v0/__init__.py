@@ -1,0 +1,1 @@
+"""Generated from `crates/vyr-api/proto`; see `scripts/python-test.sh`."""

@@ -1,0 +1,176 @@
+from vyr.control.v0 import control_pb2 as _control_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("version", "origin", "node_key", "events", "tasks_queued", "tasks_running", "states", "uptime_ms", "processes", "settings", "data_dir")
+    class SettingsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    NODE_KEY_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    TASKS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    DATA_DIR_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    origin: str
+    node_key: str
+    events: int
+    tasks_queued: int
+    tasks_running: int
+    states: int
+    uptime_ms: int
+    processes: _containers.RepeatedCompositeFieldContainer[Process]
+    settings: _containers.ScalarMap[str, str]
+    data_dir: str
+    def __init__(self, version: _Optional[str] = ..., origin: _Optional[str] = ..., node_key: _Optional[str] = ..., events: _Optional[int] = ..., tasks_queued: _Optional[int] = ..., tasks_running: _Optional[int] = ..., states: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ..., settings: _Optional[_Mapping[str, str]] = ..., data_dir: _Optional[str] = ...) -> None: ...
+
+class Process(_message.Message):
+    __slots__ = ("name", "pid", "restarts")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    pid: int
+    restarts: int
+    def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
+
+class ListTasksRequest(_message.Message):
+    __slots__ = ("limit", "before", "alive")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    ALIVE_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    before: int
+    alive: bool
+    def __init__(self, limit: _Optional[int] = ..., before: _Optional[int] = ..., alive: bool = ...) -> None: ...
+
+class GetTaskRequest(_message.Message):
+    __slots__ = ("task_id",)
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    def __init__(self, task_id: _Optional[str] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("task_id", "state", "artifact_digest", "artifact_name", "submitter", "accepted_unix_nano", "started_unix_nano", "ended_unix_nano", "end", "waiting", "limits", "traceparent")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_NAME_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTER_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    STARTED_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    ENDED_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    state: _control_pb2.TaskState
+    artifact_digest: str
+    artifact_name: str
+    submitter: str
+    accepted_unix_nano: int
+    started_unix_nano: int
+    ended_unix_nano: int
+    end: _control_pb2.TaskEnd
+    waiting: str
+    limits: _control_pb2.Resources
+    traceparent: str
+    def __init__(self, task_id: _Optional[str] = ..., state: _Optional[_Union[_control_pb2.TaskState, str]] = ..., artifact_digest: _Optional[str] = ..., artifact_name: _Optional[str] = ..., submitter: _Optional[str] = ..., accepted_unix_nano: _Optional[int] = ..., started_unix_nano: _Optional[int] = ..., ended_unix_nano: _Optional[int] = ..., end: _Optional[_Union[_control_pb2.TaskEnd, _Mapping]] = ..., waiting: _Optional[str] = ..., limits: _Optional[_Union[_control_pb2.Resources, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("file",)
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    file: bytes
+    def __init__(self, file: _Optional[bytes] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ReadBlobRequest(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
+class PutBlobResponse(_message.Message):
+    __slots__ = ("digest", "bytes")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    bytes: int
+    def __init__(self, digest: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class ListStatesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class State(_message.Message):
+    __slots__ = ("state_id", "name", "submitter", "bytes_max", "tasks", "created_unix_nano")
+    STATE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTER_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    state_id: str
+    name: str
+    submitter: str
+    bytes_max: int
+    tasks: int
+    created_unix_nano: int
+    def __init__(self, state_id: _Optional[str] = ..., name: _Optional[str] = ..., submitter: _Optional[str] = ..., bytes_max: _Optional[int] = ..., tasks: _Optional[int] = ..., created_unix_nano: _Optional[int] = ...) -> None: ...
+
+class ListEventsRequest(_message.Message):
+    __slots__ = ("limit", "follow")
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    follow: bool
+    def __init__(self, limit: _Optional[int] = ..., follow: bool = ..., **kwargs) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("seq", "leaf", "hash")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    leaf: bytes
+    hash: bytes
+    def __init__(self, seq: _Optional[int] = ..., leaf: _Optional[bytes] = ..., hash: _Optional[bytes] = ...) -> None: ...
+
+class GetCheckpointRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("text", "signature")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    signature: str
+    def __init__(self, text: _Optional[str] = ..., signature: _Optional[str] = ...) -> None: ...
