@@ -123,6 +123,23 @@ fn a_writer_that_is_behind_is_told_and_takes_nothing() {
     assert_eq!(second.size(), 3);
 }
 
+/// Between opening a journal and reading who is alive another process may append anything.
+#[test]
+fn a_ledger_is_of_one_moment_also_when_the_journal_is_behind_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    let (mut first, mut second) = (open(&path), open(&path));
+    let mut mine = first.ledger().expect("ledger");
+    fill(&mut first, &mut mine, 3, 2);
+    let mut theirs = second.ledger().expect("ledger");
+    assert_eq!((theirs.tasks(), theirs.next_seq()), (mine.tasks(), mine.next_seq()));
+    fill(&mut first, &mut mine, 1, 0);
+    assert!(second.lock().expect("locked"), "it is behind");
+    second.catch_up(&mut theirs).expect("nothing happens twice");
+    assert_eq!((theirs.tasks(), second.size()), (mine.tasks(), first.size()));
+    second.unlock();
+}
+
 #[test]
 fn views_made_anew_are_the_same_and_a_changed_view_is_noticed() {
     let directory = tempfile::tempdir().expect("directory");

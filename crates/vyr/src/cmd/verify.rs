@@ -33,6 +33,8 @@ const ROWS: u64 = 512;
 enum VerifyError {
     #[error("there is no journal at {0}")]
     NoJournal(String),
+    #[error("the node's key is not in {0} any more")]
+    NoKey(String),
     #[error("{0}")]
     Changed(AuditError),
     #[error("journal was changed: {0}")]
@@ -43,6 +45,7 @@ impl Problem for VerifyError {
     fn category(&self) -> Category {
         match self {
             Self::NoJournal(_) => Category::NotFound,
+            Self::NoKey(_) => Category::Auth,
             Self::Changed(e) => e.category(),
             Self::Unreadable(JournalError::Damaged { .. }) => Category::Auth,
             Self::Unreadable(e) => e.category(),
@@ -52,6 +55,7 @@ impl Problem for VerifyError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoJournal(_) => Some("the first task makes it: vyr task submit FILE".into()),
+            Self::NoKey(_) => Some("pass its public half: --trust KEYS".into()),
             Self::Changed(e) => e.hint(),
             Self::Unreadable(_) => Some("restore the journal from a copy that verifies".into()),
         }
@@ -208,6 +212,10 @@ fn journal(
     }
     let keys = match trust {
         Some(keys) => keys,
+        // A new one, made now, would make every checkpoint a stranger's.
+        None if !path.with_file_name("key").exists() => {
+            return Err(VerifyError::NoKey(data.path().display().to_string()).into());
+        }
         None => NodeKeys::parse(keys::node_key_line(data)?.as_bytes())?,
     };
     let audited = Reader::open(&path).and_then(|reader| audit(&reader, &keys, since));

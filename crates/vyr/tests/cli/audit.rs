@@ -58,6 +58,9 @@ fn an_honest_journal_is_sound() {
     let keys = node_key(&place);
     place.vyr(&["verify", "--journal", "--trust", &keys]).run().ok();
     place.vyr(&["verify", "--journal", "--since", &keys]).run().refuses(2, &["hint:"]);
+    fs::remove_file(place.data().join("node/key")).expect("removed");
+    place.vyr(&["verify", "--journal"]).run().refuses(3, &["--trust"]);
+    place.vyr(&["verify", "--journal", "--trust", &keys]).run().ok();
     // Nobody's keys: every checkpoint is a stranger's.
     let nobody = place.file("nobody", "");
     finds(&place, &["--trust", &nobody], &["is not believed"]);

@@ -317,7 +317,8 @@ fn a_failed_task_is_told_and_waited_for() {
     assert_eq!(log["log"], "it is not well\n");
     let ended = place.vyr(&["task", "wait", &hello]).run().ok();
     assert_eq!(ended.text(), format!("{hello} completed\n"));
-    let ended = place.vyr(&["task", "wait", &hello, &id]).run().exits(1);
+    let ended = place.vyr(&["task", "wait", &hello, &id, &hello]).run().exits(1);
+    assert_eq!(ended.text().lines().count(), 2);
     assert!(ended.text().contains(&format!("{id} failed (exit)")), "{}", ended.text());
     assert_eq!(place.vyr(&["task", "cancel", &id]).run().ok().text(), "failed\n");
     // A failed task has a receipt as well.

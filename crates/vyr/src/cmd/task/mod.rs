@@ -4,7 +4,8 @@ mod body;
 mod each_line;
 mod submit;
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use vyr_api::operator::{GetTaskRequest, ListTasksRequest};
 use vyr_base::{Category, Problem};
 use vyr_journal::TaskId;
 use vyr_node::api::{Output, Records};
-use vyr_node::{FileError, Result};
+use vyr_node::{FileError, Report, Result};
 
 use super::link::{Hands, Link, LinkError, Place, Reads, refused};
 use crate::cli::TaskCommand;
@@ -279,11 +280,15 @@ fn receipt(place: &Place, task: &str, to: Option<&Path>) -> Result<()> {
 }
 
 fn wait(place: &Place, tasks: &[String], timeout: Option<u64>, json: bool) -> Result<ExitCode> {
-    let ids = tasks.iter().map(|text| id(text)).collect::<Result<Vec<_>>>()?;
+    let mut ids = tasks.iter().map(|text| id(text)).collect::<Result<Vec<_>>>()?;
+    // One that is named twice ends once.
+    let mut seen = HashSet::new();
+    ids.retain(|task| seen.insert(*task));
     let until = timeout.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
-    let mut completed = true;
+    let (mut completed, open) = (true, Cell::new(ids.len()));
     let mut tell = |body: Body| -> Result<()> {
         completed &= body.completed();
+        open.set(open.get() - 1);
         if json {
             return output::json_line(body);
         }
@@ -297,15 +302,17 @@ fn wait(place: &Place, tasks: &[String], timeout: Option<u64>, json: bool) -> Re
                 None => all.await,
                 Some(until) => {
                     let in_time = tokio::time::timeout_at(until.into(), all).await;
-                    let open = ids.len();
-                    in_time.unwrap_or_else(|_| Err(TaskError::TimedOut { open, all: open }.into()))
+                    in_time.unwrap_or_else(|_| Err(timed_out(open.get(), ids.len())))
                 }
             }
         })?,
         Reads::Records(records) => {
             let records = there(records, ids[0])?;
-            for (place, task) in ids.iter().enumerate() {
-                tell(recorded_end(&records, *task, until, ids.len() - place, ids.len())?)?;
+            for task in &ids {
+                match recorded_end(&records, *task, until)? {
+                    Some(body) => tell(body)?,
+                    None => return Err(timed_out(open.get(), ids.len())),
+                }
             }
         }
     }
@@ -339,24 +346,20 @@ pub(crate) async fn ends(
     Ok(())
 }
 
-/// The end of a task that, if it runs, runs in another process.
-fn recorded_end(
-    records: &Records,
-    task: TaskId,
-    until: Option<Instant>,
-    open: usize,
-    all: usize,
-) -> Result<Body> {
+fn timed_out(open: usize, all: usize) -> Report {
+    TaskError::TimedOut { open, all }.into()
+}
+
+/// The end of a task that, if it runs, runs in another process; `None` when the time was over.
+fn recorded_end(records: &Records, task: TaskId, until: Option<Instant>) -> Result<Option<Body>> {
     loop {
         let body = Body::from(records.task(task)?);
         if body.ended() {
-            return Ok(body);
+            return Ok(Some(body));
         }
         match until {
             None => return Err(LinkError::Abandoned { task: task.to_string() }.into()),
-            Some(until) if Instant::now() >= until => {
-                return Err(TaskError::TimedOut { open, all }.into());
-            }
+            Some(until) if Instant::now() >= until => return Ok(None),
             // Nobody tells: the process that runs it may be any.
             Some(_) => std::thread::sleep(LOOK_AGAIN),
         }
