@@ -353,9 +353,8 @@ impl World {
                     accepted.insert(event.seq);
                 }
                 Body::Started(body) => {
-                    if started.insert(body.task, body.owner).is_some() {
-                        return Err(format!("task {} started twice", body.task));
-                    }
+                    let before = started.insert(body.task, body.owner);
+                    before.map_or(Ok(()), |_| Err(format!("task {} started twice", body.task)))?;
                 }
                 Body::Ended(statement) => {
                     let task = statement.predicate.task_id.seq();
@@ -367,9 +366,8 @@ impl World {
                     states.insert(event.seq, created.owner);
                 }
                 Body::StateEnded(body) => {
-                    if states.remove(&body.state.seq()).is_none() {
-                        return Err(format!("state {} ended twice", body.state));
-                    }
+                    let held = states.remove(&body.state.seq());
+                    held.ok_or_else(|| format!("state {} ended twice", body.state))?;
                 }
                 _ => {}
             }
