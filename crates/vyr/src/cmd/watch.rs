@@ -49,7 +49,7 @@ struct Live {
 
 impl Live {
     fn draw(&mut self, table: &Table, most: usize) {
-        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
         let kept = lines.len().min(most);
         let mut text = String::new();
         if self.lines > 0 {
