@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 use vyr_api::control::PutArtifactRequest;
 use vyr_api::control::put_artifact_request::Part;
 use vyr_artifact::{CONFIG_BYTES_MAX, Descriptor, Manifest, check_config, check_head};
-use vyr_base::Digest;
+use vyr_base::{Digest, Hasher};
 
 use super::convert::status;
 use crate::artifact;
@@ -123,6 +123,20 @@ impl Read for LookedAt<'_> {
     }
 }
 
+/// Hashes what is written to it.
+struct Hashing<'a>(&'a mut Hasher);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What was put.
 pub(super) struct Put {
     pub(super) digest: Digest,
@@ -174,6 +188,13 @@ pub(super) fn put(
         transaction
             .blob(&descriptor.digest, descriptor.size, &mut looked_at)
             .map_err(crate::Report::from)?;
+        // The store does not read what it has. What came must be it all the same.
+        let mut rest = Hasher::new();
+        io::copy(&mut looked_at.take(descriptor.size + 1), &mut Hashing(&mut rest))
+            .map_err(|e| invalid(&e))?;
+        if rest.bytes() > 0 && (rest.bytes(), rest.finish()) != (descriptor.size, blob) {
+            return Err(NodeError::Denied(format!("what came for {blob} is something else")));
+        }
     }
     if let Some(missing) = wanted.front() {
         return Err(invalid(&format!("blob {} did not come", missing.digest)));
