@@ -4,6 +4,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::family;
+
 /// A round in which the hypervisor gave away more than this share of the machine's time says
 /// little about the programs in it, and is run again.
 pub const STEAL_MAX: f64 = 0.05;
@@ -84,23 +86,35 @@ pub struct Disturbance {
     pub load: f64,
 }
 
-/// The counters of `/proc/stat` and of this process, at one moment.
-#[derive(Debug, Clone, Copy)]
+/// The counters of `/proc/stat`, of this process and of those measured, at one moment.
+#[derive(Debug, Clone)]
 pub struct Moment {
     stat: Stat,
     own_us: u64,
+    measured: Vec<u32>,
 }
 
 impl Moment {
     /// Now.
     pub fn now() -> Self {
+        Self::beside(&[])
+    }
+
+    /// Now; what the processes `measured` and their children use is not others' either. They must
+    /// live until `until_now`.
+    pub fn beside(measured: &[u32]) -> Self {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-        Self { stat: Stat::parse(&text).unwrap_or_default(), own_us: own_cpu_us() }
+        let theirs = measured.iter().flat_map(|pid| family(*pid));
+        Self {
+            stat: Stat::parse(&text).unwrap_or_default(),
+            own_us: cpu_us("self") + theirs.map(|pid| cpu_us(&pid.to_string())).sum::<u64>(),
+            measured: measured.to_vec(),
+        }
     }
 
     /// What happened to the machine since.
     pub fn until_now(&self) -> Disturbance {
-        let now = Self::now();
+        let now = Self::beside(&self.measured);
         Disturbance { load: load(), ..between(self, &now) }
     }
 }
@@ -141,9 +155,9 @@ impl Stat {
     }
 }
 
-/// Processor time of this process and of the children it has waited for, in microseconds.
-fn own_cpu_us() -> u64 {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// Processor time of a process and of the children it has waited for, in microseconds.
+pub(crate) fn cpu_us(pid: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in brackets, may hold spaces; the fields after it do not.
     let Some((_, fields)) = text.rsplit_once(')') else { return 0 };
     // utime, stime, cutime and cstime are fields 14 to 17; the first here is field 3.
@@ -159,8 +173,9 @@ mod tests {
     #[test]
     fn steal_and_others_are_shares_of_all_time() {
         let stat = |text| Stat::parse(text).expect("a line of /proc/stat");
-        let start = Moment { stat: stat("cpu  100 0 0 100 0 0 0 0 0 0\n"), own_us: 0 };
-        let end = Moment { stat: stat("cpu  160 0 20 110 0 0 0 10 0 0\n"), own_us: 500_000 };
+        let moment = |text, own_us| Moment { stat: stat(text), own_us, measured: Vec::new() };
+        let start = moment("cpu  100 0 0 100 0 0 0 0 0 0\n", 0);
+        let end = moment("cpu  160 0 20 110 0 0 0 10 0 0\n", 500_000);
         let seen = between(&start, &end);
         assert!((seen.steal - 0.1).abs() < 1e-9, "{seen:?}");
         assert!((seen.others - 0.3).abs() < 1e-9, "{seen:?}");

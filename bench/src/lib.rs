@@ -24,6 +24,7 @@ pub mod environment;
 pub mod events;
 pub mod guests;
 pub mod memory;
+pub mod node;
 mod plot;
 pub mod process;
 pub mod rates;

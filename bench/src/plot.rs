@@ -16,20 +16,20 @@ use crate::report::Report;
 use crate::stats::median;
 use crate::targets::slope;
 
-const WIDTH: u32 = 960;
-const PANEL_HEIGHT: u32 = 380;
-const FONT: &str = "sans-serif";
+pub(crate) const WIDTH: u32 = 960;
+pub(crate) const PANEL_HEIGHT: u32 = 380;
+pub(crate) const FONT: &str = "sans-serif";
 
 /// Colours that a reader who sees no red and green tells apart (Okabe and Ito 2008).
-const BLUE: RGBColor = RGBColor(0, 114, 178);
-const ORANGE: RGBColor = RGBColor(230, 159, 0);
-const GREEN: RGBColor = RGBColor(0, 158, 115);
+pub(crate) const BLUE: RGBColor = RGBColor(0, 114, 178);
+pub(crate) const ORANGE: RGBColor = RGBColor(230, 159, 0);
+pub(crate) const GREEN: RGBColor = RGBColor(0, 158, 115);
 const PURPLE: RGBColor = RGBColor(204, 121, 167);
-const GREY: RGBColor = RGBColor(110, 110, 110);
+pub(crate) const GREY: RGBColor = RGBColor(110, 110, 110);
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Panel = fn(&Area<'_>, &Report) -> Result<()>;
 
 /// Draws what `report` has into `file`; no file when it has nothing to draw.
@@ -53,7 +53,7 @@ pub(crate) fn draw(report: &Report, file: &Path) -> Result<()> {
     root.present().map_err(failed)
 }
 
-fn failed(error: impl std::fmt::Display) -> anyhow::Error {
+pub(crate) fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw: {error}")
 }
 
@@ -226,7 +226,7 @@ fn loads(area: &Area<'_>, report: &Report) -> Result<()> {
     legend(chart, SeriesLabelPosition::UpperLeft)
 }
 
-fn legend<'a, X, Y>(
+pub(crate) fn legend<'a, X, Y>(
     mut chart: ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
     place: SeriesLabelPosition,
 ) -> Result<()>

@@ -183,7 +183,7 @@ fn watch(pid: u32, ended: &AtomicBool) -> Peak {
 }
 
 /// `pid` and all that descends from it.
-fn family(pid: u32) -> Vec<u32> {
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;
     while next < all.len() {

@@ -354,7 +354,7 @@ impl Report {
 }
 
 /// A heading and a table; nothing without rows.
-fn table(title: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
+pub(crate) fn table(title: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
     }

@@ -27,12 +27,21 @@ pub struct Round<T> {
 /// parity it alternates the order of its arms.
 pub(crate) fn rounds<T>(
     wanted: usize,
+    round: impl FnMut(usize) -> Result<T>,
+) -> Result<Vec<Round<T>>> {
+    rounds_beside(wanted, &[], round)
+}
+
+/// The same, where processes `measured` live all the time and do part of the work.
+pub(crate) fn rounds_beside<T>(
+    wanted: usize,
+    measured: &[u32],
     mut round: impl FnMut(usize) -> Result<T>,
 ) -> Result<Vec<Round<T>>> {
     let mut all: Vec<Round<T>> = Vec::new();
     let mut number = 0;
     while number < wanted && all.len() < 2 * wanted {
-        let before = Moment::now();
+        let before = Moment::beside(measured);
         let data = round(number)?;
         let disturbance = before.until_now();
         all.push(Round { number, counts: false, disturbance, data });

@@ -86,7 +86,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn new(id: &str, what: &str, unit: &str, goal: Goal, samples: Samples) -> Self {
+    pub(crate) fn new(id: &str, what: &str, unit: &str, goal: Goal, samples: Samples) -> Self {
         let (values, least) = match &samples {
             Samples::Rounds(values) => (values.as_slice(), ROUNDS_MIN),
             Samples::Once(values) => (values.as_slice(), 1),
@@ -108,7 +108,7 @@ impl Target {
 }
 
 /// What a target is decided by.
-enum Samples {
+pub(crate) enum Samples {
     /// Figures of rounds; at least `ROUNDS_MIN` decide.
     Rounds(Vec<f64>),
     /// Figures that do not vary from round to round; one decides.

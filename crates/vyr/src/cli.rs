@@ -282,4 +282,10 @@ pub(crate) enum BenchCommand {
     /// Interleaves both in one process and as whole processes, writes a report with raw samples,
     /// tables and a plot. Exit code 1: a target was missed, or this build is slower than BASE.
     Task(Box<vyr_bench::task::Options>),
+    /// A node beside a reference that pays for transport and disk alone
+    ///
+    /// Starts a node and the reference on new directories of the same disk, loads both with the
+    /// same client in turns, writes a report with raw samples, tables and a plot. Exit code 1: a
+    /// target was missed.
+    Node(Box<vyr_bench::node::Options>),
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use vyr_base::{Category, Problem};
-use vyr_bench::task;
+use vyr_bench::{node, task};
 use vyr_node::{FileError, Result};
 
 use crate::cli::BenchCommand;
@@ -30,20 +30,31 @@ fn failed(error: anyhow::Error) -> BenchError {
 }
 
 pub(crate) fn run(command: BenchCommand, json: bool) -> Result<ExitCode> {
-    let BenchCommand::Task(options) = command;
-    let finished = if rustix::termios::isatty(io::stderr().as_fd()) {
-        let spinner = ProgressBar::new_spinner();
-        spinner.enable_steady_tick(Duration::from_millis(120));
-        let finished = task::run(&options, &mut |line| spinner.set_message(line.to_owned()));
-        spinner.finish_and_clear();
-        finished
-    } else {
-        task::run(&options, &mut |line| output::say(line))
-    }
-    .map_err(failed)?;
-    let as_json = json || options.one_round.is_some();
-    let text = if as_json { finished.to_json() } else { finished.to_text() }.map_err(failed)?;
+    let (text, good) = match command {
+        BenchCommand::Task(options) => {
+            let finished = told(|progress| task::run(&options, progress)).map_err(failed)?;
+            let as_json = json || options.one_round.is_some();
+            let text = if as_json { finished.to_json() } else { finished.to_text() };
+            (text.map_err(failed)?, finished.is_good())
+        }
+        BenchCommand::Node(options) => {
+            let report = told(|progress| node::run(&options, progress)).map_err(failed)?;
+            let text = if json { report.to_json() } else { Ok(report.to_markdown()) };
+            (text.map_err(failed)?, report.is_good())
+        }
+    };
     io::stdout().write_all(text.as_bytes()).map_err(FileError::on("write", Path::new("stdout")))?;
-    let good = finished.is_good();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(Category::Failure.exit_code()) })
+}
+
+/// Runs `measure` and shows its progress: a spinner on a terminal, lines elsewhere.
+fn told<T>(measure: impl FnOnce(&mut dyn FnMut(&str)) -> T) -> T {
+    if !rustix::termios::isatty(io::stderr().as_fd()) {
+        return measure(&mut |line| output::say(line));
+    }
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    let measured = measure(&mut |line| spinner.set_message(line.to_owned()));
+    spinner.finish_and_clear();
+    measured
 }
