@@ -91,6 +91,9 @@ _vyr() {
             vyr__subcmd__artifact,sign)
                 cmd="vyr__subcmd__artifact__subcmd__sign"
                 ;;
+            vyr__subcmd__bench,node)
+                cmd="vyr__subcmd__bench__subcmd__node"
+                ;;
             vyr__subcmd__bench,task)
                 cmd="vyr__subcmd__bench__subcmd__task"
                 ;;
@@ -383,12 +386,58 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__bench)
-            opts="-h --data-dir --json --help task"
+            opts="-h --data-dir --json --help task node"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__bench__subcmd__node)
+            opts="-h --rounds --quick --only --arm-ms --out --dir --vyr --reference --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --rounds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --only)
+                    COMPREPLY=($(compgen -W "sequential streaming clients receipts hop otlp memory" -- "${cur}"))
+                    return 0
+                    ;;
+                --arm-ms)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reference)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

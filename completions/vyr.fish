@@ -243,10 +243,11 @@ complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -269,6 +270,23 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l quick -d 'A quick look: 3 short rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l only -d 'Only these parts' -r -f -a "sequential\t'One task after the other, beside its two commits'
+streaming\t'One streaming client'
+clients\t'1, 8 and 64 clients with a call a task'
+receipts\t'Receipts a second'
+hop\t'From the start of a task to its end, less its run and a commit'
+otlp\t'One streaming client, with spans exported and without'
+memory\t'Memory of an idle node and of tasks that wait'"
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l arm-ms -d 'Milliseconds of each arm in a round' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l dir -d 'Where both journals go: a new directory in this one, on a disk' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l vyr -d 'The `vyr` to measure [default: this one]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l reference -d 'The reference [default: `reference_node` beside this binary]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l quick -d 'A quick look: 3 short rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -534,6 +534,28 @@ large\:"The transform of a large file"))' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(node)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((sequential\:"One task after the other, beside its two commits"
+streaming\:"One streaming client"
+clients\:"1, 8 and 64 clients with a call a task"
+receipts\:"Receipts a second"
+hop\:"From the start of a task to its end, less its run and a commit"
+otlp\:"One streaming client, with spans exported and without"
+memory\:"Memory of an idle node and of tasks that wait"))' \
+'--arm-ms=[Milliseconds of each arm in a round]:MS:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--dir=[Where both journals go\: a new directory in this one, on a disk]:DIR:_files' \
+'--vyr=[The \`vyr\` to measure \[default\: this one\]]:FILE:_files' \
+'--reference=[The reference \[default\: \`reference_node\` beside this binary\]]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 short rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -647,8 +669,14 @@ _vyr__subcmd__artifact__subcmd__sign_commands() {
 _vyr__subcmd__bench_commands() {
     local commands; commands=(
 'task:The task engine beside bare Wasmtime' \
+'node:A node beside a reference that pays for transport and disk alone' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__node_commands] )) ||
+_vyr__subcmd__bench__subcmd__node_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench node commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__task_commands] )) ||
 _vyr__subcmd__bench__subcmd__task_commands() {
