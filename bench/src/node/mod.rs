@@ -9,6 +9,7 @@
 //! Each part starts both arms on new directories and takes turns between them within a round.
 
 mod arms;
+mod collector;
 mod load;
 mod plot;
 mod report;
@@ -26,10 +27,11 @@ use vyr_journal::{Body, Event};
 use vyr_task::Kind;
 
 use self::arms::{Built, NodeArm, ReferenceArm};
+use self::collector::Collector;
 use self::load::{Seen, Stretch};
 pub use self::report::{
-    Arm, HopSample, Load, LoadRounds, LoadSample, MemorySample, Report, SequentialSample, Settings,
-    Way,
+    Arm, HopSample, Load, LoadRounds, LoadSample, MemorySample, OtlpSample, Report,
+    SequentialSample, Settings, Way,
 };
 use self::rows::{Rows, Task};
 use crate::environment::Environment;
@@ -44,7 +46,7 @@ const QUICK_ARM_MS: u64 = 400;
 const WARM: Duration = Duration::from_millis(150);
 
 /// A round is cut into so many slices, each with a turn of every arm.
-const SLICES: usize = 2;
+const SLICES: u32 = 2;
 
 /// Tasks of each arm in a round of the sequential part, and slices of it.
 const SEQUENTIAL_TASKS: usize = 1_000;
@@ -151,7 +153,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
             ),
             Part::Receipts => bench.receipts(&mut report, progress),
             Part::Hop => bench.hop(&mut report, progress),
-            Part::Otlp => Err(anyhow::anyhow!("this build exports no spans")),
+            Part::Otlp => bench.otlp(&mut report, progress),
             Part::Memory => bench.memory(&mut report, progress),
         };
         // One part that cannot be measured must not cost the others.
@@ -280,12 +282,12 @@ impl<'a> Bench<'a> {
             let directory = self.directory()?;
             let (node, reference, _) = self.both(&directory)?;
             let roots = [node.root(), reference.root()];
-            let time = Duration::from_millis(self.arm_ms / SLICES as u64);
+            let time = Duration::from_millis(self.arm_ms) / SLICES;
             let stretch = Stretch { warm: WARM, time };
             let rounds = rounds_beside(self.rounds, &roots, |number| {
                 progress(&format!("{load}: round {} of {}", number + 1, self.rounds));
                 let mut seen: Vec<(Arm, Seen)> = Arm::ALL.map(|arm| (arm, Seen::default())).into();
-                for slice in 0..SLICES {
+                for slice in 0..SLICES as usize {
                     for arm in alternate(&Arm::ALL, number + slice) {
                         let target = match arm {
                             Arm::Node => &node.target,
@@ -364,6 +366,37 @@ impl<'a> Bench<'a> {
             })
         })?;
         node.stop()
+    }
+
+    /// One streaming client on a node that exports and on one that does not.
+    fn otlp(&self, report: &mut Report, progress: &mut dyn FnMut(&str)) -> Result<()> {
+        let collector = Collector::start()?;
+        let (on, off) = (self.directory()?, self.directory()?);
+        let (on, off) = self.runtime.block_on(async {
+            let environment = collector.environment();
+            let on = NodeArm::start(&self.vyr, on.path(), &self.guest, &environment).await?;
+            let off = NodeArm::start(&self.vyr, off.path(), &self.guest, &[]).await?;
+            anyhow::Ok((on, off))
+        })?;
+        let time = Duration::from_millis(self.arm_ms) / SLICES;
+        let stretch = Stretch { warm: WARM, time };
+        report.otlp = rounds_beside(self.rounds, &[on.root(), off.root()], |number| {
+            progress(&format!("export: round {} of {}", number + 1, self.rounds));
+            let (mut with, mut without) = (Seen::default(), Seen::default());
+            for slice in 0..SLICES as usize {
+                for exports in alternate(&[true, false], number + slice) {
+                    let (node, seen) =
+                        if exports { (&on, &mut with) } else { (&off, &mut without) };
+                    seen.add(&self.runtime.block_on(node.target.streaming(stretch))?);
+                }
+            }
+            let rate = |of: &Seen| of.tasks as f64 / of.seconds.max(f64::MIN_POSITIVE);
+            Ok(OtlpSample { on_per_second: rate(&with), off_per_second: rate(&without) })
+        })?;
+        on.stop()?;
+        off.stop()?;
+        ensure!(collector.bytes() > 0, "nothing was exported");
+        Ok(())
     }
 
     fn memory(&self, report: &mut Report, progress: &mut dyn FnMut(&str)) -> Result<()> {

@@ -199,6 +199,15 @@ pub struct HopSample {
     pub run_us: f64,
 }
 
+/// One streaming client on two nodes, in tasks a second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OtlpSample {
+    /// One that exports its spans to a collector that discards them.
+    pub on_per_second: f64,
+    /// One that does not.
+    pub off_per_second: f64,
+}
+
 /// The memory of one node, by process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemorySample {
@@ -237,6 +246,8 @@ pub struct Report {
     pub receipts: Vec<Round<f64>>,
     /// From start to end.
     pub hop: Vec<Round<HopSample>>,
+    /// With and without export.
+    pub otlp: Vec<Round<OtlpSample>>,
     /// Memory.
     pub memory: Vec<MemorySample>,
     /// Parts that were not measured, and why.
@@ -456,6 +467,10 @@ impl Report {
             &figures(&self.hop, |of| Some(of.start_to_end_us)),
         );
         row("of it the run of the guest, us", &figures(&self.hop, |of| Some(of.run_us)));
+        row(
+            "streaming tasks/s with spans exported, by without",
+            &figures(&self.otlp, |of| Some(of.on_per_second / of.off_per_second)),
+        );
         table("Parts", &["what", "measured"], rows)
     }
 
@@ -504,6 +519,7 @@ impl Report {
             all.extend(of.rounds.iter().map(|round| (round.counts, round.disturbance)));
         }
         all.extend(self.receipts.iter().map(|round| (round.counts, round.disturbance)));
+        all.extend(self.otlp.iter().map(|round| (round.counts, round.disturbance)));
         all.extend(self.hop.iter().map(|round| (round.counts, round.disturbance)));
         if all.is_empty() {
             return Vec::new();
