@@ -7,10 +7,12 @@
 
 pub mod canonical;
 mod category;
+mod diagnostic;
 mod digest;
 pub mod object;
 mod units;
 
 pub use category::{Category, Problem};
+pub use diagnostic::{Diagnostic, Place, Severity, Source};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use units::{ParseUnitError, format_bytes, parse_bytes, parse_duration_ms};

@@ -1,0 +1,485 @@
+//! Names are looked up, families and counts are checked: after this a compilation cannot stop
+//! half-way because of what the files say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use vyr_artifact::AllowedSigners;
+use vyr_base::{Diagnostic, Place as SourcePlace, Source};
+
+use super::contracts::{Contract, Place};
+use super::site::{Client, SiteFile, State};
+use super::text::{INTERFACE_CHARS_MAX, Name};
+use super::{At, Files};
+
+/// Clients of a site.
+const CLIENTS_MAX: usize = 100_000;
+/// The last /64 of the site's prefix belongs to the mesh.
+pub(crate) const MESH_SUBNET: u16 = 0xffff;
+/// The name of the mesh's interface; no interface of clients may have it.
+pub(crate) const MESH: &str = "mesh";
+
+/// What a team declared.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// `site.toml`.
+    pub site: SiteFile,
+    /// The lines of `clients.toml`.
+    pub clients: Vec<At<Client>>,
+    /// All contracts.
+    pub contracts: Vec<ContractAt>,
+    /// Whose signature on a plan counts.
+    pub signers: Vec<Operator>,
+    /// The texts.
+    pub files: Files,
+}
+
+/// A contract and the file it is in.
+#[derive(Debug, Clone)]
+pub struct ContractAt {
+    /// Its place in `Files::contracts`.
+    pub file: usize,
+    /// The contract.
+    pub contract: At<Contract>,
+}
+
+/// A holder of a key that may sign plans.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// As `allowed_signers` names them.
+    pub principal: String,
+    /// The public key in OpenSSH's form, without a comment.
+    pub public_key: String,
+}
+
+/// What a message is about: something that stands in a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Subject {
+    /// The whole site.
+    Site,
+    /// The table `operators`.
+    Operators,
+    /// A server.
+    Server {
+        /// Its name.
+        name: String,
+    },
+    /// An interface.
+    Interface {
+        /// Its name.
+        name: String,
+    },
+    /// A server's end of an interface.
+    End {
+        /// The interface.
+        interface: String,
+        /// The server.
+        server: String,
+    },
+    /// A profile.
+    Profile {
+        /// Its name.
+        name: String,
+    },
+    /// A node.
+    Node {
+        /// Its name.
+        name: String,
+    },
+    /// A device.
+    Client {
+        /// Its id.
+        id: String,
+    },
+    /// A prefix or an address, wherever it was written.
+    Written {
+        /// As it is written.
+        text: String,
+    },
+}
+
+impl Intent {
+    /// Where something stands.
+    pub fn place(&self, subject: &Subject) -> Option<SourcePlace> {
+        let site = |span: Range<usize>| Some(self.files.site.place(span));
+        match subject {
+            Subject::Site => site(self.site.name.span()),
+            Subject::Operators => site(self.site.operators.span()),
+            Subject::Server { name } => {
+                site(self.site.servers.keys().find(|key| key.as_str() == name)?.span())
+            }
+            Subject::Interface { name } => {
+                site(self.site.interfaces.keys().find(|key| key.as_str() == name)?.span())
+            }
+            Subject::End { interface, server } => {
+                let of = self.site.interfaces.iter().find(|(key, _)| key.as_str() == interface)?;
+                site(of.1.at.keys().find(|key| key.as_str() == server)?.span())
+            }
+            Subject::Profile { name } => {
+                site(self.site.profiles.keys().find(|key| key.as_str() == name)?.span())
+            }
+            Subject::Node { name } => {
+                site(self.site.nodes.keys().find(|key| key.as_str() == name)?.span())
+            }
+            Subject::Client { id } => {
+                let mut of = self.clients.iter().filter(|client| client.id.as_str() == id);
+                let first = of.clone().next();
+                let active =
+                    of.find(|client| client.state == At::nowhere(State::Active)).or(first)?;
+                Some(self.files.clients.as_ref()?.place(active.id.span()))
+            }
+            Subject::Written { text } => {
+                let quoted = format!("\"{text}\"");
+                let at = |source: &Source| {
+                    let start = source.text().find(&quoted)?;
+                    Some(source.place(start..start + quoted.len()))
+                };
+                at(&self.files.site).or_else(|| at(self.files.clients.as_ref()?))
+            }
+        }
+    }
+
+    /// The mesh's prefix.
+    pub(crate) fn mesh_prefix(&self) -> IpNet {
+        subnet(&self.site.prefix.0, MESH_SUBNET)
+    }
+
+    /// The lines of a device whose keys are in use.
+    pub fn clients_in(&self, state: State) -> impl Iterator<Item = &At<Client>> {
+        self.clients.iter().filter(move |client| *client.state == state)
+    }
+}
+
+/// A /64 of a /48.
+pub(crate) fn subnet(site: &IpNet, number: u16) -> IpNet {
+    let bits = match site.network() {
+        IpAddr::V6(v6) => v6.to_bits() | u128::from(number) << 64,
+        IpAddr::V4(_) => u128::from(number) << 64,
+    };
+    IpNet::new_assert(std::net::Ipv6Addr::from_bits(bits).into(), 64)
+}
+
+/// Whose signature counts, from `allowed_signers`.
+pub(super) fn signers(source: Option<&Source>, faults: &mut Vec<Diagnostic>) -> Vec<Operator> {
+    let Some(source) = source else { return Vec::new() };
+    match AllowedSigners::parse(source.text().as_bytes()) {
+        Ok(signers) => {
+            let plans = |namespaces: Option<&str>| {
+                namespaces.is_none_or(|list| list.split(',').any(|one| one == "vyr-plan"))
+            };
+            let counts = signers.entries().iter().filter(|entry| plans(entry.namespaces()));
+            let mut found: Vec<_> = counts
+                .map(|entry| Operator {
+                    principal: entry.principal().into(),
+                    public_key: entry.public_key().into(),
+                })
+                .collect();
+            found.sort();
+            found.dedup();
+            found
+        }
+        Err(error) => {
+            let what = format!("{} cannot be read: {error}", source.name());
+            faults.push(Diagnostic::error("signers", what).at(source.place(0..0)));
+            Vec::new()
+        }
+    }
+}
+
+/// Adds what stops a compilation to `faults`.
+pub(super) fn resolve(intent: &Intent, faults: &mut Vec<Diagnostic>) {
+    let mut check = Check { intent, faults };
+    check.site();
+    check.interfaces();
+    check.nodes();
+    check.clients();
+    check.contracts();
+}
+
+struct Check<'a> {
+    intent: &'a Intent,
+    faults: &'a mut Vec<Diagnostic>,
+}
+
+/// A name that is near, for a hint.
+fn near<'a>(name: &Name, known: impl Iterator<Item = &'a Name>) -> Option<&'a Name> {
+    known
+        .map(|other| (strsim::jaro_winkler(other.as_str(), name.as_str()), other))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
+}
+
+impl Check<'_> {
+    fn at_site(&mut self, span: Range<usize>, fault: Diagnostic) {
+        let place = self.intent.files.site.place(span);
+        self.faults.push(fault.at(place));
+    }
+
+    fn at_clients(&mut self, span: Range<usize>, fault: Diagnostic) {
+        let place = self.intent.files.clients.as_ref().map(|source| source.place(span));
+        self.faults.push(Diagnostic { place, ..fault });
+    }
+
+    fn unknown<V>(kind: &str, name: &Name, known: &BTreeMap<At<Name>, V>) -> Option<Diagnostic> {
+        if known.contains_key(name) {
+            return None;
+        }
+        let fault = Diagnostic::error("unknown-name", format!("there is no {kind} {name}"));
+        let mut keys = known.keys().map(|key| -> &Name { key });
+        Some(match near(name, known.keys().map(|key| -> &Name { key })) {
+            Some(other) => fault.hint(format!("did you mean {other}?")),
+            None if known.is_empty() => fault.hint(format!("declare it: [{kind}s.{name}]")),
+            None => {
+                let names: Vec<String> = keys.by_ref().take(8).map(Name::to_string).collect();
+                fault.hint(format!("there is {}", names.join(", ")))
+            }
+        })
+    }
+
+    fn site(&mut self) {
+        let site = &self.intent.site;
+        let prefix = site.prefix.0;
+        let ula = matches!(prefix, IpNet::V6(v6) if v6.prefix_len() == 48
+            && v6.network().segments()[0] >> 8 == 0xfd);
+        if !ula {
+            let fault = Diagnostic::error("site-prefix", format!("the site's prefix is {prefix}"))
+                .why("it must be a /48 in fd00::/8: a provider's prefix changes, this one never does")
+                .hint("draw one with `vyr init` in an empty directory and copy it");
+            self.at_site(site.prefix.span(), fault);
+        }
+        for server in site.servers.values() {
+            if server.management.is_empty() {
+                let fault =
+                    Diagnostic::error("no-management", "a server has no management address")
+                        .why("operators could not reach it after a change")
+                        .hint("add the address that you reach it at by SSH");
+                self.at_site(server.management.span(), fault);
+            }
+        }
+        for (interface, profiles) in &site.constraints {
+            if let Some(fault) = Self::unknown("interface", interface, &site.interfaces) {
+                self.at_site(interface.span(), fault);
+            }
+            for profile in profiles.iter() {
+                if let Some(fault) = Self::unknown("profile", profile, &site.profiles) {
+                    self.at_site(profile.span(), fault);
+                }
+            }
+        }
+    }
+
+    fn interfaces(&mut self) {
+        let site = &self.intent.site;
+        for (name, interface) in &site.interfaces {
+            if name.as_str() == MESH || name.as_str().len() > INTERFACE_CHARS_MAX {
+                let fault = Diagnostic::error("interface-name", format!("an interface is named {name}"))
+                    .why("the kernel knows it as vyr-NAME with at most 15 characters, and vyr-mesh is the mesh's")
+                    .hint(format!("choose another name of at most {INTERFACE_CHARS_MAX} characters"));
+                self.at_site(name.span(), fault);
+            }
+            let carriers: BTreeSet<&Name> = site
+                .servers
+                .iter()
+                .filter(|(_, server)| server.roles.contains(&interface.role))
+                .map(|(server, _)| -> &Name { server })
+                .collect();
+            if carriers.is_empty() {
+                let what = format!("no server has the role {}", interface.role.as_str());
+                let fault =
+                    Diagnostic::error("no-server", what).hint("add it to a server's `roles`");
+                self.at_site(interface.role.span(), fault);
+            }
+            for server in interface.at.keys() {
+                if let Some(fault) = Self::unknown("server", server, &site.servers) {
+                    self.at_site(server.span(), fault);
+                } else if !carriers.contains(&**server) {
+                    let what = format!(
+                        "server {} does not have the role {}",
+                        server.as_str(),
+                        interface.role.as_str()
+                    );
+                    let fault = Diagnostic::error("role", what).hint(format!(
+                        "add {:?} to its roles, or remove this end",
+                        interface.role.as_str()
+                    ));
+                    self.at_site(server.span(), fault);
+                }
+            }
+            for server in carriers.iter().filter(|server| !interface.at.contains_key(**server)) {
+                let what = format!(
+                    "server {server} has the role {} and no end of {}",
+                    interface.role.as_str(),
+                    name.as_str()
+                );
+                let fault = Diagnostic::error("role", what)
+                    .why("a role is carried whole")
+                    .hint(format!("add [interfaces.{}.at.{server}]", name.as_str()));
+                self.at_site(name.span(), fault);
+            }
+            self.ends(name, interface);
+        }
+    }
+
+    fn ends(&mut self, name: &At<Name>, interface: &super::Interface) {
+        let site = &self.intent.site;
+        for end in interface.at.values() {
+            let (v4, v6): (Vec<_>, Vec<_>) =
+                end.vpn.iter().partition(|prefix| matches!(prefix.0, IpNet::V4(_)));
+            for family in [&v4, &v6] {
+                if let Some(second) = family.get(1) {
+                    let fault =
+                        Diagnostic::error("vpn-prefixes", "an end has two prefixes of one family")
+                            .why("a client has one address of each family on each server")
+                            .hint("keep one");
+                    self.at_site(second.span(), fault);
+                }
+            }
+            if end.vpn.is_empty() {
+                let fault =
+                    Diagnostic::error("vpn-prefixes", "an end has no prefix for its clients")
+                        .hint("add one of each family");
+                self.at_site(end.vpn.span(), fault);
+            }
+            for prefix in &v4 {
+                if !(8..=30).contains(&prefix.0.prefix_len()) {
+                    let fault =
+                        Diagnostic::error("vpn-prefixes", format!("{} has no room", prefix.0))
+                            .why("it must hold the server and its clients: /8 to /30");
+                    self.at_site(prefix.span(), fault);
+                }
+            }
+            for prefix in &v6 {
+                let inside = site.prefix.0.contains(&prefix.0) && prefix.0.prefix_len() == 64;
+                if !inside || prefix.0 == self.intent.mesh_prefix() {
+                    let fault = Diagnostic::error(
+                        "vpn-prefixes",
+                        format!("{} is not for clients", prefix.0),
+                    )
+                    .why(format!(
+                        "it must be a /64 of the site's {}, and not {}, the mesh's",
+                        site.prefix.0,
+                        self.intent.mesh_prefix()
+                    ));
+                    self.at_site(prefix.span(), fault);
+                }
+            }
+            if *interface.ipv6 == v6.is_empty() && !end.vpn.is_empty() {
+                let what = match *interface.ipv6 {
+                    true => format!("{} has IPv6, and this end no prefix of it", name.as_str()),
+                    false => format!("{} has no IPv6, and this end a prefix of it", name.as_str()),
+                };
+                let fault = Diagnostic::error("vpn-prefixes", what)
+                    .hint("make `ipv6` and the prefixes in `vpn` agree");
+                self.at_site(end.vpn.span(), fault);
+            }
+        }
+    }
+
+    fn nodes(&mut self) {
+        let site = &self.intent.site;
+        if site.mesh.is_none()
+            && let Some(node) = site.nodes.keys().next()
+        {
+            let fault = Diagnostic::error("no-mesh", "there are nodes and no mesh")
+                .hint("add [mesh] with `port` and `allow`");
+            self.at_site(node.span(), fault);
+        }
+    }
+
+    fn clients(&mut self) {
+        let (site, clients) = (&self.intent.site, &self.intent.clients);
+        if clients.len() > CLIENTS_MAX {
+            let what = format!("there are {} clients", clients.len());
+            self.faults
+                .push(Diagnostic::error("too-many", what).why(format!("at most {CLIENTS_MAX}")));
+        }
+        let mut seen: BTreeMap<(&Name, State), &At<Client>> = BTreeMap::new();
+        let mut lines: BTreeMap<&Name, &At<Client>> = BTreeMap::new();
+        for client in clients {
+            if let Some(fault) = Self::unknown("interface", &client.interface, &site.interfaces) {
+                self.at_clients(client.interface.span(), fault);
+            }
+            if let Some(fault) = Self::unknown("profile", &client.profile, &site.profiles) {
+                self.at_clients(client.profile.span(), fault);
+            }
+            let once = matches!(*client.state, State::Active | State::Staged);
+            if once && seen.insert((&client.id, *client.state), client).is_some() {
+                let what = format!("{} has two keys in one state", client.id.as_str());
+                let fault = Diagnostic::error("client-state", what)
+                    .why("a device has at most one active and one staged key")
+                    .hint("retire one of them, or give the other device an id of its own");
+                self.at_clients(client.id.span(), fault);
+            }
+            let first = lines.entry(&client.id).or_insert(client);
+            if first.interface != client.interface {
+                let what = format!("{} is on two interfaces", client.id.as_str());
+                let fault = Diagnostic::error("client-interface", what)
+                    .why("a device has an id, a key and addresses of its own on each interface")
+                    .hint(format!("name it {}-{}", client.id.as_str(), client.interface.as_str()));
+                self.at_clients(client.interface.span(), fault);
+            }
+        }
+    }
+
+    fn contracts(&mut self) {
+        let site = &self.intent.site;
+        let mut names: BTreeSet<&Name> = BTreeSet::new();
+        for ContractAt { file, contract } in &self.intent.contracts {
+            let source = &self.intent.files.contracts[*file];
+            if !names.insert(&contract.name) {
+                let what = format!("two contracts are named {}", contract.name.as_str());
+                let fault =
+                    Diagnostic::error("contract-name", what).hint("name one of them otherwise");
+                self.faults.push(fault.at(source.place(contract.name.span())));
+            }
+            for (list, what) in [(&contract.from, "from"), (&contract.to, "to")] {
+                if list.is_empty() {
+                    let fault = Diagnostic::error("contract-empty", format!("`{what}` is empty"))
+                        .why("a contract about no packet holds whatever happens");
+                    self.faults.push(fault.at(source.place(list.span())));
+                }
+            }
+            if contract.port.is_empty() {
+                let fault = Diagnostic::error("contract-empty", "`port` is empty")
+                    .why("a contract about no packet holds whatever happens")
+                    .hint("leave it out to mean every protocol and port");
+                self.faults.push(fault.at(source.place(contract.port.span())));
+            }
+            for place in contract.from.iter().chain(contract.to.iter()) {
+                let fault = match &**place {
+                    Place::Client(id) => {
+                        let known = self.intent.clients.iter().any(|client| *client.id == *id);
+                        (!known).then(|| {
+                            let ids =
+                                self.intent.clients.iter().map(|client| -> &Name { &client.id });
+                            let fault = Diagnostic::error(
+                                "unknown-name",
+                                format!("there is no client {id}"),
+                            );
+                            match near(id, ids) {
+                                Some(other) => fault.hint(format!("did you mean {other}?")),
+                                None => fault,
+                            }
+                        })
+                    }
+                    Place::Interface(name) | Place::Lan(name) => {
+                        Self::unknown("interface", name, &site.interfaces)
+                    }
+                    Place::Profile(name) => Self::unknown("profile", name, &site.profiles),
+                    Place::Server(name) => Self::unknown("server", name, &site.servers),
+                    Place::Node(name) => Self::unknown("node", name, &site.nodes),
+                    Place::Mesh | Place::Operators | Place::Internet | Place::Prefix(_) => None,
+                };
+                if let Some(fault) = fault {
+                    self.faults.push(fault.at(source.place(place.span())));
+                }
+            }
+        }
+    }
+}

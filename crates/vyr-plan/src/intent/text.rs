@@ -1,0 +1,513 @@
+//! The texts inside the files of a site: names, keys, prefixes, hosts, services. Each is checked
+//! once, here, and is a type afterwards.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use base64ct::{Base64, Encoding};
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::space::Set;
+
+/// Characters of a name: the kernel gives an interface 15, and `vyr-` comes before a short one.
+pub const NAME_CHARS_MAX: usize = 31;
+/// Characters of an interface's name, for the same reason.
+pub const INTERFACE_CHARS_MAX: usize = 11;
+/// Characters of an owner.
+const OWNER_CHARS_MAX: usize = 64;
+/// Characters of a host's name (RFC 1035).
+const HOST_CHARS_MAX: usize = 253;
+
+/// Why a text is not what it should be, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct TextError {
+    /// Why.
+    pub why: String,
+    /// What to write.
+    pub hint: Option<String>,
+}
+
+fn wrong(why: impl Into<String>) -> TextError {
+    TextError { why: why.into(), hint: None }
+}
+
+fn mend(why: impl Into<String>, hint: impl Into<String>) -> TextError {
+    TextError { why: why.into(), hint: Some(hint.into()) }
+}
+
+/// A text with a checked form.
+pub(crate) trait Text: FromStr<Err = TextError> {
+    /// Its name in a schema's `format`.
+    const FORMAT: &'static str;
+    /// What it is, in a few words.
+    const WHAT: &'static str;
+}
+
+/// Reads and writes a [`Text`] as a string, and describes it to an editor.
+macro_rules! as_string {
+    ($($text:ident),*) => { $(
+        impl<'de> Deserialize<'de> for $text {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl Serialize for $text {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl JsonSchema for $text {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($text).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string", "format": $text::FORMAT, "description": $text::WHAT
+                })
+            }
+        }
+    )* };
+}
+
+as_string!(Name, Key, Prefix, Address, Host, Owner, Service, Recipient);
+
+/// Whether a text of `format` is good; formats that are not ours are.
+pub(crate) fn check(format: &str, text: &str) -> Result<(), TextError> {
+    fn of<T: Text>(text: &str) -> Result<(), TextError> {
+        text.parse::<T>().map(|_| ())
+    }
+    match format {
+        Name::FORMAT => of::<Name>(text),
+        Key::FORMAT => of::<Key>(text),
+        Prefix::FORMAT => of::<Prefix>(text),
+        Address::FORMAT => of::<Address>(text),
+        Host::FORMAT => of::<Host>(text),
+        Owner::FORMAT => of::<Owner>(text),
+        Service::FORMAT => of::<Service>(text),
+        Recipient::FORMAT => of::<Recipient>(text),
+        super::contracts::Place::FORMAT => of::<super::contracts::Place>(text),
+        _ => Ok(()),
+    }
+}
+
+/// A character that is no plain ASCII: who looks sees an `a`, the file has something else.
+fn look_alike(text: &str) -> Option<TextError> {
+    let odd = text.chars().find(|c| !c.is_ascii() || c.is_ascii_control())?;
+    Some(mend(
+        format!("it has the character U+{:04X}, which is not plain ASCII", u32::from(odd)),
+        "type it again with ASCII letters",
+    ))
+}
+
+/// A name: lower-case letters, digits and hyphens, a letter first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Text for Name {
+    const FORMAT: &'static str = "vyr-name";
+    const WHAT: &'static str =
+        "1 to 31 lower-case letters, digits and hyphens; a letter first, no hyphen last";
+}
+
+impl Name {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The interface of the mesh.
+    pub fn mesh() -> Self {
+        Self("mesh".into())
+    }
+}
+
+impl FromStr for Name {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if let Some(fault) = look_alike(text) {
+            return Err(fault);
+        }
+        let middle = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let good = text.len() <= NAME_CHARS_MAX
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && !text.ends_with('-')
+            && text.chars().all(middle);
+        match good {
+            true => Ok(Self(text.into())),
+            false => Err(wrong(format!("a name has {}", Self::WHAT))),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A WireGuard public key: 32 bytes, in base64 as `wg` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key([u8; 32]);
+
+impl Text for Key {
+    const FORMAT: &'static str = "vyr-key";
+    const WHAT: &'static str = "a WireGuard public key: 44 characters of base64, from `wg pubkey`";
+}
+
+impl Key {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// From bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for Key {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let mut bytes = [0; 32];
+        match Base64::decode(text, &mut bytes) {
+            Ok(found) if found.len() == 32 => (),
+            _ => return Err(mend("it is not 32 bytes in base64", Self::WHAT)),
+        }
+        match bytes == [0; 32] {
+            true => Err(mend("it is all zeros, the absence of a key", Self::WHAT)),
+            false => Ok(Self(bytes)),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Base64::encode_string(&self.0))
+    }
+}
+
+/// An address prefix without host bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix(pub IpNet);
+
+impl Text for Prefix {
+    const FORMAT: &'static str = "vyr-prefix";
+    const WHAT: &'static str = "an address prefix such as 10.20.0.0/24 or fd00:1:2:3::/64";
+}
+
+impl FromStr for Prefix {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let net: IpNet = match text.parse() {
+            Ok(net) => net,
+            Err(_) if text.parse::<IpAddr>().is_ok() => {
+                let bits = if text.contains(':') { 128 } else { 32 };
+                return Err(mend("its length is missing", format!("write {text}/{bits}")));
+            }
+            Err(_) => return Err(mend("it is not a prefix", Self::WHAT)),
+        };
+        if net != net.trunc() {
+            let hint = format!("write {} if the whole prefix is meant", net.trunc());
+            return Err(mend("bits after the prefix are set", hint));
+        }
+        // Another spelling of one prefix would be found by nobody who searches for it.
+        match net.to_string() == text {
+            true => Ok(Self(net)),
+            false => Err(mend("a prefix has one spelling", format!("write {net}"))),
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub IpAddr);
+
+impl Text for Address {
+    const FORMAT: &'static str = "vyr-address";
+    const WHAT: &'static str = "an IPv4 or IPv6 address";
+}
+
+impl FromStr for Address {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let Ok(address) = text.parse::<IpAddr>() else {
+            return Err(mend("it is not an address", Self::WHAT));
+        };
+        let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        if address.is_unspecified() || address.is_multicast() || mapped {
+            return Err(wrong("no machine answers at this address"));
+        }
+        match address.to_string() == text {
+            true => Ok(Self(address)),
+            false => Err(mend("an address has one spelling", format!("write {address}"))),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a peer is reached from outside: an address, or a name that is looked up by the client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Host(String);
+
+impl Text for Host {
+    const FORMAT: &'static str = "vyr-host";
+    const WHAT: &'static str = "a host name such as vpn.example.net, or an address, without a port";
+}
+
+impl Host {
+    /// With a port, as WireGuard writes an endpoint.
+    pub fn with_port(&self, port: u16) -> String {
+        match self.0.contains(':') {
+            true => format!("[{}]:{port}", self.0),
+            false => format!("{}:{port}", self.0),
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if let Some(fault) = look_alike(text) {
+            return Err(fault);
+        }
+        if text.parse::<Address>().is_ok() {
+            return Ok(Self(text.into()));
+        }
+        let label = |label: &str| {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            (1..=63).contains(&label.len())
+                && label.chars().all(inner)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        // A last label of digits is a mistyped address.
+        let last = text.rsplit('.').next().unwrap_or_default();
+        let good = text.len() <= HOST_CHARS_MAX
+            && text.split('.').all(label)
+            && !last.chars().all(|c| c.is_ascii_digit());
+        match (good, text.to_ascii_lowercase()) {
+            (true, _) => Ok(Self(text.into())),
+            (false, lower) if lower != text && lower.parse::<Self>().is_ok() => {
+                Err(mend("a host name has one spelling", format!("write {lower}")))
+            }
+            (false, _) => Err(mend("it is neither a host name nor an address", Self::WHAT)),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who holds a device; for people, and in no plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(String);
+
+impl Text for Owner {
+    const FORMAT: &'static str = "vyr-owner";
+    const WHAT: &'static str = "1 to 64 characters on one line";
+}
+
+impl FromStr for Owner {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        // Marks that turn the direction of writing make a line read otherwise than it is.
+        let hidden = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        };
+        match (text.chars().count(), text.chars().find(|c| hidden(*c))) {
+            (1..=OWNER_CHARS_MAX, None) => Ok(Self(text.into())),
+            (_, Some(c)) => {
+                Err(wrong(format!("it has the invisible character U+{:04X}", u32::from(c))))
+            }
+            (_, None) => Err(wrong(format!("an owner has {}", Self::WHAT))),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Protocols and ports: `any`, `icmp`, `tcp`, `udp/53`, `tcp/8000-8100`, `protocol/47`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Service {
+    /// Every protocol and port.
+    Any,
+    /// ICMP of both families.
+    Icmp,
+    /// Ports of TCP (6) or UDP (17), or all of another protocol.
+    Ports {
+        /// IP protocol number.
+        protocol: u8,
+        /// The first destination port.
+        first: u16,
+        /// The last one.
+        last: u16,
+    },
+}
+
+impl Text for Service {
+    const FORMAT: &'static str = "vyr-service";
+    const WHAT: &'static str = "any, icmp, tcp, udp, tcp/443, udp/5000-5100 or protocol/47";
+}
+
+impl Service {
+    /// Its points in the dimension of services.
+    pub fn set(self) -> Set {
+        match self {
+            Self::Any => Set::any_service(),
+            Self::Icmp => Set::service(1, (0, u16::MAX)).union(&Set::service(58, (0, u16::MAX))),
+            Self::Ports { protocol, first, last } => Set::service(protocol, (first, last)),
+        }
+    }
+}
+
+impl FromStr for Service {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let fault = || mend("it is not a service", Self::WHAT);
+        let (name, ports) = match text.split_once('/') {
+            Some((name, ports)) => (name, Some(ports)),
+            None => (text, None),
+        };
+        let found = match (name, ports) {
+            ("any", None) => Self::Any,
+            ("icmp", None) => Self::Icmp,
+            ("tcp" | "udp", ports) => {
+                let protocol = if name == "tcp" { 6 } else { 17 };
+                let (first, last) = match ports {
+                    None => ("0", "65535"),
+                    Some(ports) => ports.split_once('-').unwrap_or((ports, ports)),
+                };
+                let number = |text: &str| text.parse::<u16>().map_err(|_| fault());
+                Self::Ports { protocol, first: number(first)?, last: number(last)? }
+            }
+            ("protocol", Some(number)) => {
+                let protocol = number.parse().map_err(|_| fault())?;
+                Self::Ports { protocol, first: 0, last: u16::MAX }
+            }
+            _ => return Err(fault()),
+        };
+        if matches!(found, Self::Ports { first, last, .. } if first > last) {
+            return Err(wrong("its first port is after its last one"));
+        }
+        match found.to_string() == text {
+            true => Ok(found),
+            false => Err(mend("a service has one spelling", format!("write {found}"))),
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Any => f.write_str("any"),
+            Self::Icmp => f.write_str("icmp"),
+            Self::Ports { protocol: protocol @ (6 | 17), first, last } => {
+                let name = if protocol == 6 { "tcp" } else { "udp" };
+                match (first, last) {
+                    (0, u16::MAX) => f.write_str(name),
+                    _ if first == last => write!(f, "{name}/{first}"),
+                    _ => write!(f, "{name}/{first}-{last}"),
+                }
+            }
+            Self::Ports { protocol, .. } => write!(f, "protocol/{protocol}"),
+        }
+    }
+}
+
+/// Who can open a recovery bundle: an age X25519 recipient or an ssh-ed25519 public key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Recipient(String);
+
+impl Text for Recipient {
+    const FORMAT: &'static str = "vyr-recipient";
+    const WHAT: &'static str = "an age recipient (age1...) or a public key (ssh-ed25519 AAAA...)";
+}
+
+impl FromStr for Recipient {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let bech32 = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let age = text.strip_prefix("age1").is_some_and(|rest| {
+            rest.len() == 58 && rest.chars().all(bech32) && !rest.contains(['b', 'i', 'o', '1'])
+        });
+        let ssh = text.strip_prefix("ssh-ed25519 ").is_some_and(|rest| {
+            let base64 = rest.split(' ').next().unwrap_or_default();
+            base64.len() == 68 && base64.starts_with("AAAAC3NzaC1lZDI1NTE5AAAAI")
+        });
+        match age || ssh {
+            true => Ok(Self(text.into())),
+            false => Err(mend("it is no recipient", Self::WHAT)),
+        }
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_has_one_spelling() {
+        for good in ["any", "icmp", "tcp", "udp/53", "tcp/8000-8100", "protocol/47"] {
+            assert_eq!(good.parse::<Service>().expect(good).to_string(), good);
+        }
+        for bad in
+            ["", "Tcp", "tcp/", "tcp/70000", "tcp/9-8", "protocol/6", "tcp/0-65535", "udp/053"]
+        {
+            assert!(bad.parse::<Service>().is_err(), "{bad}");
+        }
+        for bad in ["10.0.0.1/24", "10.0.0.0/33", "10.0.0.0", "FD00::/8", "fd00:0::/16", "::/129"] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad}");
+        }
+        for bad in ["vpn.example.net.", "1.2.3", "a..b", "-a.b", "vpn.Example.net", "fd00::1%eth0"]
+        {
+            assert!(bad.parse::<Host>().is_err(), "{bad}");
+        }
+        for bad in ["", "9a", "a-", "A", "of\u{0444}ice", "a_b", &"a".repeat(32)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+        for bad in ["", "::", "ff02::1", "::ffff:1.2.3.4", "FD00::1", "1.2.3.04"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Intent in, one proven, deterministic plan out.
+//!
+//! ```text
+//! site.toml  clients.toml  contracts/  vyr.lock          (texts)
+//!      \         |           |           |
+//!       Files::read -> Intent        Lock::parse         every fault, with its place
+//!                  \       |          /
+//!                    compile -> Plan                     canonical JSON, named by its digest
+//!                         |       |        \
+//!                       prove  contract    diff, explain, graph, render
+//! ```
+//!
+//! Invariants, each held by a test:
+//! 1. One digest for one intent: in any order, form, place, time zone or account.
+//! 2. AllowedIPs, addresses, routes and rules are derived in `compile` and nowhere else.
+//! 3. The prover reads the plan alone, not how it was made: a compiler's fault is found.
+//! 4. Every refusal names a place in a file, or shows a packet and the rule that decides.
+//!
+//! Pure: texts in, values out. No clock, file, socket, environment or randomness.
+//!
+//! Deliberately elsewhere: reading and writing files (`vyr`), touching a kernel (`vyr-net`).
+
+mod address;
+mod compile;
+mod contract;
+pub mod intent;
+mod lock;
+pub mod plan;
+mod prove;
+mod reach;
+mod space;
+
+pub use address::{interface_id, internet, private, with_interface_id};
+pub use compile::{CLIENT_MTU_MAX, INTERNET, KEEPALIVE_S, OVERHEAD, compile};
+pub use contract::{Broken, Outcome, run as run_contracts};
+pub use intent::{Files, Intent, Subject};
+pub use lock::{Applied, EndName, Lock, Next, allocate, next};
+pub use plan::{Plan, PlanError};
+pub use prove::{INVARIANTS, Invariant, Violation, invariant, prove};
+pub use reach::{Passage, Reach, addresses};
+pub use space::{Block, Packet, Region, Set, address, point};

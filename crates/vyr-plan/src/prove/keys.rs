@@ -1,0 +1,162 @@
+//! Invariants of keys, ports, MTUs and operators.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Proof, Violation};
+use crate::compile::OVERHEAD;
+use crate::intent::{Key, Subject};
+use crate::plan::LinkKind;
+
+/// IPv6 needs it (RFC 8200).
+const MTU_MIN: u16 = 1280;
+
+pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
+    let plan = proof.plan;
+    let mut owners: BTreeMap<Key, (String, Subject)> = BTreeMap::new();
+    let mut found = Vec::new();
+    let mut own = |key: Key, name: String, subject: Subject| {
+        let (taken, _) = owners.entry(key).or_insert((name.clone(), subject.clone()));
+        if *taken != name {
+            let what = format!("{name} and {taken} have one public key, {key}");
+            found.push(
+                Violation::new(subject, what).hint("make a new pair for one of them: wg genkey"),
+            );
+        }
+    };
+    for machine in &plan.machines {
+        for link in &machine.links {
+            let subject = match link.kind {
+                LinkKind::Mesh => Subject::Node { name: machine.name.to_string() },
+                LinkKind::Clients => Subject::End {
+                    interface: link.interface.to_string(),
+                    server: machine.name.to_string(),
+                },
+            };
+            own(link.public_key, format!("{}@{}", link.interface, machine.name), subject);
+            for peer in link.peers.iter().filter(|_| link.kind == LinkKind::Mesh) {
+                let subject = Subject::Node { name: peer.id.to_string() };
+                own(peer.public_key, format!("mesh@{}", peer.id), subject);
+            }
+        }
+    }
+    for client in &plan.clients {
+        let subject = || Subject::Client { id: client.id.to_string() };
+        for (key, word) in [(client.public_key, ""), (client.staged_key, " (staged)")] {
+            if let Some(key) = key {
+                own(key, format!("client {}{word}", client.id), subject());
+            }
+        }
+    }
+    for machine in &plan.machines {
+        for link in machine.links.iter().filter(|link| link.kind == LinkKind::Clients) {
+            let mut seen: BTreeSet<Key> = BTreeSet::new();
+            for peer in link.peers.iter().filter(|peer| !seen.insert(peer.public_key)) {
+                let what = format!(
+                    "{} has the key {} twice on {}",
+                    machine.name, peer.public_key, link.name
+                );
+                found.push(Violation::new(Subject::Client { id: peer.id.to_string() }, what));
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn mtu(proof: &Proof<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut mesh: BTreeMap<u16, String> = BTreeMap::new();
+    for machine in &proof.plan.machines {
+        for link in &machine.links {
+            let name = machine.name.to_string();
+            let subject = match link.kind {
+                LinkKind::Mesh => Subject::Node { name },
+                LinkKind::Clients => Subject::Server { name },
+            };
+            if link.mtu < MTU_MIN || link.mtu > machine.uplink_mtu.saturating_sub(OVERHEAD) {
+                let what = format!(
+                    "{} of {} has an MTU of {}, its uplink {}",
+                    link.name, machine.name, link.mtu, machine.uplink_mtu
+                );
+                found.push(Violation::new(subject, what));
+            }
+            if link.kind == LinkKind::Mesh {
+                mesh.insert(link.mtu, machine.name.to_string());
+            }
+        }
+    }
+    if let (true, Some((mtu, name)), Some((other, by))) =
+        (mesh.len() > 1, mesh.first_key_value(), mesh.last_key_value())
+    {
+        let what = format!("{name} has an MTU of {mtu} in the mesh, {by} one of {other}");
+        found.push(Violation::new(Subject::Node { name: by.clone() }, what));
+    }
+    found
+}
+
+pub(super) fn revoked(proof: &Proof<'_>) -> Vec<Violation> {
+    let plan = proof.plan;
+    let revoked: BTreeSet<Key> = plan.revoked.iter().copied().collect();
+    let mut found = Vec::new();
+    for machine in &plan.machines {
+        for link in &machine.links {
+            for peer in link.peers.iter().filter(|peer| revoked.contains(&peer.public_key)) {
+                let what = format!(
+                    "the revoked key {} of {} is a peer of {}",
+                    peer.public_key, peer.id, machine.name
+                );
+                let violation = Violation::new(Subject::Client { id: peer.id.to_string() }, what);
+                found.push(violation.hint("make a new pair on the device: wg genkey"));
+            }
+            if revoked.contains(&link.public_key) {
+                let what = format!("{} of {} has a revoked key", link.name, machine.name);
+                found
+                    .push(Violation::new(Subject::Server { name: machine.name.to_string() }, what));
+            }
+        }
+    }
+    let before = proof.parent.into_iter().flat_map(|parent| &parent.revoked);
+    for key in before.filter(|key| !revoked.contains(key)) {
+        let what = format!("the key {key} was revoked and is not any more");
+        found.push(Violation::new(Subject::Site, what).hint("take vyr.lock from git as it was"));
+    }
+    found
+}
+
+pub(super) fn ports(proof: &Proof<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for machine in &proof.plan.machines {
+        let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
+        for link in &machine.links {
+            if let Some(other) = ports.insert(link.listen_port, &link.name) {
+                let what = format!(
+                    "{} and {other} of {} share port {}",
+                    link.name, machine.name, link.listen_port
+                );
+                let subject = match link.kind {
+                    LinkKind::Mesh => Subject::Node { name: machine.name.to_string() },
+                    LinkKind::Clients => Subject::End {
+                        interface: link.interface.to_string(),
+                        server: machine.name.to_string(),
+                    },
+                };
+                found.push(Violation::new(subject, what).hint("give one of them another port"));
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn threshold(proof: &Proof<'_>) -> Vec<Violation> {
+    let trust = &proof.plan.trust;
+    let keys: BTreeSet<&str> = trust.operators.iter().map(|of| of.public_key.as_str()).collect();
+    // A site without keys is one that nobody has begun to operate: `vyr check` says so.
+    match keys.is_empty() || usize::from(trust.threshold) <= keys.len() {
+        true => Vec::new(),
+        false => {
+            let what =
+                format!("{} operators must sign, and {} keys may", trust.threshold, keys.len());
+            let violation = Violation::new(Subject::Operators, what);
+            vec![violation.hint("add keys to operators.allowed_signers, or lower `threshold`")]
+        }
+    }
+}
