@@ -21,21 +21,34 @@
 //! Deliberately elsewhere: reading and writing files (`vyr`), touching a kernel (`vyr-net`).
 
 mod address;
+mod approve;
 mod compile;
 mod contract;
+mod diff;
+mod explain;
+mod graph;
 pub mod intent;
 mod lock;
 pub mod plan;
 mod prove;
 mod reach;
 mod space;
+mod spof;
 
 pub use address::{interface_id, internet, private, with_interface_id};
+pub use approve::{
+    APPROVAL_BYTES_MAX, APPROVALS_MAX, Approval, ApprovalError, Approved, Approver, Root, Signed,
+    approve,
+};
 pub use compile::{CLIENT_MTU_MAX, INTERNET, KEEPALIVE_S, OVERHEAD, compile};
 pub use contract::{Broken, Outcome, run as run_contracts};
+pub use diff::{Change, Diff, Flow, ReachChange, diff, name_some};
+pub use explain::{Explanation, Reason, explain, explain_packets};
+pub use graph::{Cell, Matrix, Row, matrix, svg};
 pub use intent::{Files, Intent, Subject};
 pub use lock::{Applied, EndName, Lock, Next, allocate, next};
 pub use plan::{Plan, PlanError};
 pub use prove::{INVARIANTS, Invariant, Violation, invariant, prove};
 pub use reach::{Passage, Reach, addresses};
 pub use space::{Block, Packet, Region, Set, address, point};
+pub use spof::{SinglePoint, single_points};
