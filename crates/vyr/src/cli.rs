@@ -1,6 +1,7 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
 mod node;
+mod site;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,10 @@ use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 pub(crate) use node::{
     Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, StateCommand,
     SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
+};
+pub(crate) use site::{
+    CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, LockArgs, PlanArgs,
+    PlanCommand, SignArgs,
 };
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
@@ -69,6 +74,14 @@ pub(crate) enum Command {
     /// The node of this data directory
     #[command(subcommand)]
     Node(NodeCommand),
+    Init(InitArgs),
+    Lock(LockArgs),
+    Check(CheckArgs),
+    Plan(PlanArgs),
+    Diff(DiffArgs),
+    History(HistoryArgs),
+    Explain(ExplainArgs),
+    Graph(GraphArgs),
     /// Say what this machine offers, what it does not, and why
     Doctor,
     /// Measure this build beside its references

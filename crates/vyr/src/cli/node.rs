@@ -242,7 +242,7 @@ pub(crate) enum EventsCommand {
 /// against a checkpoint that was kept elsewhere with --since. Names everything that does not match.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A receipt, as `vyr task receipt` wrote it
+    /// A receipt, as `vyr task receipt` wrote it, or a plan of plans/ beside its approvals
     #[arg(value_name = "FILE", required_unless_present = "journal", conflicts_with = "journal")]
     pub(crate) file: Option<PathBuf>,
 
@@ -251,8 +251,14 @@ pub(crate) struct VerifyArgs {
     pub(crate) journal: bool,
 
     /// The public keys of nodes: lines of allowed_signers, or .pub files
+    ///
+    /// For a plan: those of operators, or the plan that it replaces.
     #[arg(long, value_name = "KEYS")]
     pub(crate) trust: Option<PathBuf>,
+
+    /// How many of several operators must have approved a plan
+    #[arg(long, value_name = "K", conflicts_with = "journal", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) threshold: Option<u8>,
 
     /// Accept an artifact that was signed with a development key
     #[arg(long, conflicts_with = "journal")]

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use vyr_base::Category;
 use vyr_node::{FileError, Result};
 
+use super::site::schemas;
 use crate::cli::Cli;
 
 pub(crate) fn run(directory: &Path) -> Result<ExitCode> {
@@ -24,6 +25,9 @@ pub(crate) fn run(directory: &Path) -> Result<ExitCode> {
     root.build();
     write("docs/cli.md", reference(&root).as_bytes())?;
     write("docs/errors.md", errors().as_bytes())?;
+    for (name, text) in schemas() {
+        write(&format!("docs/schema/{name}"), text.as_bytes())?;
+    }
     manual(&root, &write)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         let mut script = Vec::new();

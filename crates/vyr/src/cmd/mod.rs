@@ -9,6 +9,7 @@ mod key;
 mod link;
 mod node;
 mod run;
+mod site;
 mod state;
 mod status;
 mod task;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use vyr_node::{DataDir, FileError, Result};
 
-use crate::cli::{Cli, Command, NodeCommand};
+use crate::cli::{Cli, Command, NodeCommand, PlanCommand};
 
 /// Runs the command and gives its exit code.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -50,6 +51,17 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(place, &args, json),
         Command::Checkpoint(args) => node::checkpoint(&place()?, &args, json),
         Command::Node(NodeCommand::Key) => node::key(&place()?, json),
+        Command::Init(args) => site::init(&args, json),
+        Command::Lock(args) => site::lock(&args, json),
+        Command::Check(args) => site::check(&args, json),
+        Command::Plan(args) => match &args.command {
+            Some(PlanCommand::Sign(args)) => site::sign(args, json),
+            None => site::plan(&args, json),
+        },
+        Command::Diff(args) => site::diff(&args, json),
+        Command::History(args) => site::history(&args, json),
+        Command::Explain(args) => site::explain(&args, json),
+        Command::Graph(args) => site::graph(&args, json),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir)?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {

@@ -19,6 +19,7 @@ use vyr_journal_sql::{JournalError, Reader};
 use vyr_node::{DataDir, FileError, Report, Result, keys};
 
 use super::link::Place;
+use super::site;
 use crate::cli::VerifyArgs;
 use crate::output;
 
@@ -67,6 +68,11 @@ pub(crate) fn run(
     args: &VerifyArgs,
     json: bool,
 ) -> Result<ExitCode> {
+    if let Some(file) = &args.file
+        && site::verify::is_plan(&start(file)?)
+    {
+        return site::verify::run(file, args.trust.as_deref(), args.threshold, json);
+    }
     let trust = args.trust.as_deref().map(trust).transpose()?;
     match &args.file {
         Some(file) => receipt(file, &trust.unwrap_or_default(), args.allow_dev, json),
@@ -75,6 +81,14 @@ pub(crate) fn run(
             journal(&place()?.open()?, trust, since, json)
         }
     }
+}
+
+/// The first bytes of a file: enough to tell a plan from a receipt.
+fn start(file: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(FileError::on("read", file))?;
+    opened.take(16).read_to_end(&mut bytes).map_err(FileError::on("read", file))?;
+    Ok(bytes)
 }
 
 /// Reads a file, and of a longer one no more than shows that it is too long.

@@ -1,0 +1,160 @@
+//! The commands of a site. They need no node, no root, no network and no database: a directory of
+//! texts goes in, a plan comes out. What is written is written by `init`, `lock` and `plan sign`,
+//! and by options that name a file.
+
+mod change;
+mod check;
+mod directory;
+mod init;
+mod lock;
+mod plan;
+mod show;
+mod sign;
+pub(crate) mod verify;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use vyr_base::{Category, Diagnostic, Digest};
+use vyr_node::Result;
+use vyr_plan::{Applied, Intent, Lock, Outcome, Plan, allocate, compile, prove, run_contracts};
+
+pub(crate) use change::{diff, history};
+pub(crate) use check::check;
+pub(crate) use directory::Site;
+pub(crate) use init::{init, schemas};
+pub(crate) use lock::lock;
+pub(crate) use plan::plan;
+pub(crate) use show::{explain, graph};
+pub(crate) use sign::sign;
+
+use crate::output;
+
+/// A site that compiles: everything later commands ask about.
+pub(crate) struct Compiled {
+    pub(crate) intent: Intent,
+    pub(crate) lock: Lock,
+    pub(crate) applied: Option<Applied>,
+    pub(crate) plan: Plan,
+    pub(crate) digest: Digest,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+/// Why a site gives no plan: every fault there is, the worst kind deciding about the exit code.
+pub(crate) struct Refused {
+    pub(crate) category: Category,
+    pub(crate) faults: Vec<Diagnostic>,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+/// Compiles, proves, tests. The outer error: files that cannot be read.
+pub(crate) fn compiled(site: &Site) -> Result<std::result::Result<Compiled, Refused>> {
+    let files = site.files()?;
+    let applied = site.applied()?;
+    let refuse = |category, faults| Ok(Err(Refused { category, faults, outcomes: Vec::new() }));
+    let mut faults = Vec::new();
+    let old = match files.lock.as_ref().map(Lock::parse) {
+        None => Lock::default(),
+        Some(Ok(lock)) => lock,
+        Some(Err(bad)) => {
+            faults.extend(bad);
+            Lock::default()
+        }
+    };
+    let intent = match files.read() {
+        Ok(intent) => intent,
+        Err(more) => {
+            faults.extend(more);
+            return refuse(Category::Usage, faults);
+        }
+    };
+    if !faults.is_empty() {
+        return refuse(Category::Usage, faults);
+    }
+    let stale = old.stale(&intent, applied.as_ref());
+    // What a stale lock hides is found as well: with the lock that would be written.
+    let lock = match stale.is_empty() {
+        true => old,
+        false => match allocate(&intent, &old, applied.as_ref()) {
+            Ok(lock) => lock,
+            Err(more) => return refuse(Category::Usage, [stale, more].concat()),
+        },
+    };
+    let plan = match compile(&intent, &lock) {
+        Ok(plan) => plan,
+        Err(more) => return refuse(Category::Usage, [stale, more].concat()),
+    };
+    let parent = applied.as_ref().map(|applied| &applied.plan);
+    let violations = prove(&plan, parent);
+    if !violations.is_empty() {
+        let found = violations.iter().map(|violation| violation.diagnostic(&intent));
+        return refuse(Category::Usage, stale.into_iter().chain(found).collect());
+    }
+    let outcomes = run_contracts(&intent, &plan, parent);
+    if !stale.is_empty() {
+        return Ok(Err(Refused { category: Category::Conflict, faults: stale, outcomes }));
+    }
+    if outcomes.iter().any(|outcome| outcome.broken.is_some()) {
+        let broken = outcomes.iter().filter_map(|outcome| broken(&intent, outcome)).collect();
+        return Ok(Err(Refused { category: Category::Failure, faults: broken, outcomes }));
+    }
+    let digest = plan.digest()?;
+    Ok(Ok(Compiled { intent, lock, applied, plan, digest, outcomes }))
+}
+
+/// A contract that does not hold, as a fault of its file.
+fn broken(intent: &Intent, outcome: &Outcome) -> Option<Diagnostic> {
+    let broken = outcome.broken.as_ref()?;
+    let (source, contract) = intent.contracts.iter().find_map(|at| {
+        let source = intent.files.contracts.get(at.file)?;
+        (at.contract.name.as_str() == outcome.name).then_some((source, &at.contract))
+    })?;
+    let what = format!("contract {} is broken: {} was expected", outcome.name, outcome.expect);
+    let why = match &broken.packet {
+        Some(packet) => format!("{}\n  packet: {packet}", broken.why),
+        None => broken.why.clone(),
+    };
+    let fault = Diagnostic::error("contract", what).at(source.place(contract.name.span())).why(why);
+    Some(fault.hint("change the intent, or the contract if the team agrees"))
+}
+
+#[derive(Serialize)]
+struct RefusedBody<'a> {
+    error: RefusedError,
+    diagnostics: &'a [Diagnostic],
+    contracts: &'a [Outcome],
+}
+
+#[derive(Serialize)]
+struct RefusedError {
+    category: Category,
+    message: String,
+    hint: Option<String>,
+    retryable: bool,
+}
+
+/// Says every fault, and gives the exit code.
+pub(crate) fn refuse(refused: &Refused, json: bool) -> Result<ExitCode> {
+    let Refused { category, faults, outcomes } = refused;
+    let count = faults.iter().filter(|fault| fault.is_error()).count();
+    let noun = match category {
+        Category::Failure => "contract",
+        _ => "fault",
+    };
+    let message = format!("no plan: {count} {noun}{}", if count == 1 { "" } else { "s" });
+    let hint = (*category == Category::Conflict).then(|| "vyr lock".to_owned());
+    if json {
+        let error = RefusedError { category: *category, message, hint, retryable: false };
+        output::json_line(RefusedBody { error, diagnostics: faults, contracts: outcomes })?;
+    } else {
+        for fault in faults {
+            // A fault has lines of its own; what it quotes was made visible by its place.
+            fault.to_string().lines().for_each(output::say);
+        }
+        output::say(format!("error: {message}"));
+        if let Some(hint) = hint {
+            output::say(format!("  hint: {hint}"));
+        }
+    }
+    Ok(ExitCode::from(category.exit_code()))
+}
