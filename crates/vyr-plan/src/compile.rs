@@ -82,7 +82,7 @@ impl Compiler<'_> {
             trust: TrustRoot {
                 threshold: *site.operators.threshold,
                 operators: self.intent.signers.clone(),
-                from: sorted(site.operators.from.iter().map(|prefix| prefix.0)),
+                from: self.operators(&clients).to_prefixes(),
             },
             recovery: sorted(recovery.map(|recipient| recipient.to_string())),
             prefix: site.prefix.0,
@@ -91,6 +91,16 @@ impl Compiler<'_> {
             clients,
             revoked: sorted(self.lock.revoked().copied()),
         }
+    }
+
+    /// Where operators work from: what was declared, and the addresses of their devices.
+    fn operators(&self, clients: &[Client]) -> Set {
+        let operators = &self.intent.site.operators;
+        let devices = clients.iter().filter(|client| {
+            client.public_key.is_some() && operators.clients.iter().any(|id| **id == client.id)
+        });
+        let addresses = devices.flat_map(|client| &client.addresses).flat_map(|of| &of.addresses);
+        Set::prefixes(operators.from.iter().map(|prefix| &prefix.0).chain(addresses))
     }
 
     fn client(&mut self, device: &Device<'_>) -> Client {
@@ -245,8 +255,7 @@ impl Compiler<'_> {
             peers.extend(client.staged_key.map(|key| client_peer(&client.id, key, Vec::new())));
         }
         let all = Set::prefixes(by_profile.values().flatten());
-        let operators = Set::prefixes(site.operators.from.iter().map(|prefix| &prefix.0));
-        let operators = all.intersect(&operators);
+        let operators = all.intersect(&self.operators(clients));
         let routes = sorted(end.vpn.iter().map(|prefix| prefix.0));
         let managed = !operators.is_empty() && !interface.experimental;
         let management: Vec<IpNet> = match managed {

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use serde::Serialize;
 use vyr_base::Digest;
 
@@ -52,8 +51,8 @@ pub struct ReachChange {
 /// Destinations and services.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Flow {
-    /// The fewest prefixes.
-    pub to: Vec<IpNet>,
+    /// `internet`, and the fewest prefixes of the rest.
+    pub to: Vec<String>,
     /// Protocols and ports: `any`, `tcp/443`.
     pub services: Vec<String>,
 }
@@ -302,7 +301,7 @@ pub(crate) fn flows(region: &Region) -> Vec<Flow> {
     let mut flows: Vec<Flow> = by_service
         .into_iter()
         .map(|(service, destination)| Flow {
-            to: destination.to_prefixes(),
+            to: destination.words(),
             services: services(&service),
         })
         .collect();

@@ -186,12 +186,18 @@ impl Lock {
                 faults.push(of(Subject::Client { id: last }, fault));
             }
         }
-        for (end, prefix, id) in wanted(intent) {
-            if self.address(&end, &prefix, id).is_none() {
-                let what = format!("{id} has no address on {end} yet");
-                let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
-                faults.push(of(Subject::Client { id: id.to_string() }, fault));
-            }
+        let missing: Vec<(EndName, &Name)> = wanted(intent)
+            .filter(|(end, prefix, id)| self.address(end, prefix, id).is_none())
+            .map(|(end, _, id)| (end, id))
+            .collect();
+        if let Some((end, id)) = missing.first() {
+            let more = match missing.len() - 1 {
+                0 => String::new(),
+                n => format!(", nor have {n} others"),
+            };
+            let what = format!("{id} has no address on {end} yet{more}");
+            let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
+            faults.push(of(Subject::Client { id: id.to_string() }, fault));
         }
         for client in intent.clients_in(State::Revoked) {
             if !self.revoked.iter().any(|(key, _)| *key == *client.public_key) {

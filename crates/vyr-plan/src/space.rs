@@ -179,16 +179,35 @@ impl Set {
     }
 }
 
-/// As prefixes, shortened: a message names three.
+impl Set {
+    /// For people: `internet` where all of it is there, and the fewest prefixes of the rest.
+    pub fn words(&self) -> Vec<String> {
+        let v4 = Self::of([(V4_FIRST, V4_LAST)]);
+        let internet = crate::address::internet();
+        let families = [internet.intersect(&v4), internet.subtract(&v4)];
+        let has = families.each_ref().map(|family| family.within(self));
+        let (name, named) = match has {
+            [true, true] => ("internet", internet),
+            [true, false] => ("internet (IPv4)", families[0].clone()),
+            [false, true] => ("internet (IPv6)", families[1].clone()),
+            [false, false] => ("", Self::empty()),
+        };
+        let rest = self.subtract(&named).to_prefixes();
+        let names = Some(name.to_owned()).filter(|name| !name.is_empty());
+        names.into_iter().chain(rest.iter().map(short)).collect()
+    }
+}
+
+/// In words, shortened: a message names three.
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes = self.to_prefixes();
-        let shown: Vec<String> = prefixes.iter().take(3).map(short).collect();
-        write!(f, "{}", shown.join(", "))?;
-        match prefixes.len() {
-            0 => f.write_str("nothing"),
-            n if n > 3 => write!(f, " and {} more", n - 3),
-            _ => Ok(()),
+        let words = self.words();
+        match words.as_slice() {
+            [] => f.write_str("nothing"),
+            [first, second, third, rest @ ..] if rest.len() > 1 => {
+                write!(f, "{first}, {second}, {third} and {} more", rest.len())
+            }
+            all => f.write_str(&all.join(", ")),
         }
     }
 }

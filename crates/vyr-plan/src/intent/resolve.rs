@@ -242,6 +242,18 @@ impl Check<'_> {
         })
     }
 
+    fn unknown_client(&self, id: &Name) -> Option<Diagnostic> {
+        let clients = &self.intent.clients;
+        if clients.iter().any(|client| *client.id == *id) {
+            return None;
+        }
+        let fault = Diagnostic::error("unknown-name", format!("there is no client {id}"));
+        Some(match near(id, clients.iter().map(|client| -> &Name { &client.id })) {
+            Some(other) => fault.hint(format!("did you mean {other}?")),
+            None => fault.hint("clients.toml has its devices"),
+        })
+    }
+
     fn site(&mut self) {
         let site = &self.intent.site;
         let prefix = site.prefix.0;
@@ -260,6 +272,11 @@ impl Check<'_> {
                         .why("operators could not reach it after a change")
                         .hint("add the address that you reach it at by SSH");
                 self.at_site(server.management.span(), fault);
+            }
+        }
+        for id in &site.operators.clients {
+            if let Some(fault) = self.unknown_client(id) {
+                self.at_site(id.span(), fault);
             }
         }
         for (interface, profiles) in &site.constraints {
@@ -453,21 +470,7 @@ impl Check<'_> {
             }
             for place in contract.from.iter().chain(contract.to.iter()) {
                 let fault = match &**place {
-                    Place::Client(id) => {
-                        let known = self.intent.clients.iter().any(|client| *client.id == *id);
-                        (!known).then(|| {
-                            let ids =
-                                self.intent.clients.iter().map(|client| -> &Name { &client.id });
-                            let fault = Diagnostic::error(
-                                "unknown-name",
-                                format!("there is no client {id}"),
-                            );
-                            match near(id, ids) {
-                                Some(other) => fault.hint(format!("did you mean {other}?")),
-                                None => fault,
-                            }
-                        })
-                    }
+                    Place::Client(id) => self.unknown_client(id),
                     Place::Interface(name) | Place::Lan(name) => {
                         Self::unknown("interface", name, &site.interfaces)
                     }

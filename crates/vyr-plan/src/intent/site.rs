@@ -55,6 +55,9 @@ pub struct Operators {
     /// Where operators work from. From each of these addresses the management addresses of all
     /// servers stay reachable.
     pub from: Vec<At<Prefix>>,
+    /// Devices that operators work from as well: clients, by id.
+    #[serde(default)]
+    pub clients: Vec<At<Name>>,
 }
 
 /// Who can open a recovery bundle.

@@ -101,7 +101,8 @@ pub(crate) fn history(args: &HistoryArgs, json: bool) -> Result<ExitCode> {
         };
         // Who approved then: an approval that has ended since was one.
         let signed = site.approvals(&digest)?;
-        let approvers = approve(&plan, &digest, root, &signed, Timestamp::MIN).map(|of| of.approvers);
+        let approvers =
+            approve(&plan, &digest, root, &signed, Timestamp::MIN).map(|of| of.approvers);
         plans.push(Past {
             plan_digest: digest,
             epoch: plan.epoch,

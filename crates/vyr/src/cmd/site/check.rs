@@ -48,7 +48,8 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Result<ExitCode> {
     };
     let single = args.spof.then(|| {
         let points = single_points(&compiled.plan).into_iter();
-        let at = |point: SinglePoint| Single { place: compiled.intent.place(&point.subject), point };
+        let at =
+            |point: SinglePoint| Single { place: compiled.intent.place(&point.subject), point };
         points.map(at).collect::<Vec<_>>()
     });
     let (machines, clients) = (compiled.plan.machines.len(), compiled.plan.clients.len());
@@ -96,7 +97,11 @@ fn junit(result: &std::result::Result<Compiled, Refused>) -> String {
             Some(text) => {
                 failures += 1;
                 let first = escaped(text.lines().next().unwrap_or_default());
-                let _ = writeln!(cases, "><failure message=\"{first}\">{}</failure></testcase>", escaped(&text));
+                let _ = writeln!(
+                    cases,
+                    "><failure message=\"{first}\">{}</failure></testcase>",
+                    escaped(&text)
+                );
             }
         }
     };
@@ -105,8 +110,11 @@ fn junit(result: &std::result::Result<Compiled, Refused>) -> String {
     let proved = category.is_none_or(|category| category != Category::Usage)
         || faults.iter().any(|fault| known(fault.id));
     for invariant in INVARIANTS.iter().filter(|_| proved) {
-        let of: Vec<String> =
-            faults.iter().filter(|fault| fault.id == invariant.id).map(ToString::to_string).collect();
+        let of: Vec<String> = faults
+            .iter()
+            .filter(|fault| fault.id == invariant.id)
+            .map(ToString::to_string)
+            .collect();
         let name = format!("{} {}", invariant.id, invariant.title);
         case("invariants", &name, (!of.is_empty()).then(|| of.join("\n")));
     }

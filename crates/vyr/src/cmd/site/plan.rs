@@ -66,8 +66,7 @@ pub(super) fn show(diff: &Diff, tell: &dyn Fn(String)) {
         tell(format!("reach of {}:", name_some(&change.sources)));
         for (sign, flows) in [("+", &change.gains), ("-", &change.losses)] {
             for flow in flows {
-                let to: Vec<String> = flow.to.iter().map(ToString::to_string).collect();
-                tell(format!("  {sign} {} to {}", flow.services.join(" "), name_some(&to)));
+                tell(format!("  {sign} {} to {}", flow.services.join(" "), name_some(&flow.to)));
             }
         }
     }

@@ -129,7 +129,10 @@ pub(crate) fn run(
             approver.principal, approver.key_id, approver.expires
         ));
     }
-    output::print(format!("  {} of {needed} needed approvals, all invariants proved", approved.approvers.len()));
+    output::print(format!(
+        "  {} of {needed} needed approvals, all invariants proved",
+        approved.approvers.len()
+    ));
     if approved.changes_trust {
         output::print("  it changes who may approve the next one");
     }
@@ -138,8 +141,7 @@ pub(crate) fn run(
 
 fn listed(bytes: &[u8], name: &str, threshold: Option<u8>) -> Result<TrustRoot> {
     let within = bytes.get(..bytes.len().min(KEYS_BYTES_MAX)).unwrap_or_default();
-    let signers =
-        AllowedSigners::parse(within).map_err(|_| VerifyError::NotTrust(name.into()))?;
+    let signers = AllowedSigners::parse(within).map_err(|_| VerifyError::NotTrust(name.into()))?;
     let plans = |namespaces: Option<&str>| {
         namespaces.is_none_or(|list| list.split(',').any(|one| one == Namespace::Plan.as_str()))
     };
