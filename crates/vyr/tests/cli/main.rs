@@ -23,6 +23,7 @@ mod openssh;
 mod random;
 mod run;
 mod secrets;
+mod site;
 mod streams;
 mod system_directory;
 mod tasks;
