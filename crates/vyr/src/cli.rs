@@ -301,4 +301,10 @@ pub(crate) enum BenchCommand {
     /// same client in turns, writes a report with raw samples, tables and a plot. Exit code 1: a
     /// target was missed.
     Node(Box<vyr_bench::node::Options>),
+    /// The plan compiler, from 10 to 10,000 clients
+    ///
+    /// Compiles sites that are the same ones every time, a process a sample, and writes a report
+    /// with raw samples, tables and a plot. Exit code 1: a target was missed, or this build is
+    /// slower than BASE.
+    Plan(Box<vyr_bench::plan::Options>),
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use vyr_base::{Category, Problem};
-use vyr_bench::{node, task};
+use vyr_bench::{node, plan, task};
 use vyr_node::{FileError, Result};
 
 use crate::cli::BenchCommand;
@@ -41,6 +41,19 @@ pub(crate) fn run(command: BenchCommand, json: bool) -> Result<ExitCode> {
             let report = told(|progress| node::run(&options, progress)).map_err(failed)?;
             let text = if json { report.to_json() } else { Ok(report.to_markdown()) };
             (text.map_err(failed)?, report.is_good())
+        }
+        BenchCommand::Plan(options) => {
+            let finished = told(|progress| plan::run(&options, progress)).map_err(failed)?;
+            match finished {
+                plan::Finished::One(sample) => {
+                    let text = serde_json::to_string(&sample).map_err(|e| failed(e.into()))? + "\n";
+                    (text, true)
+                }
+                plan::Finished::Report(report) => {
+                    let text = if json { report.to_json() } else { Ok(report.to_markdown()) };
+                    (text.map_err(failed)?, report.is_good())
+                }
+            }
         }
     };
     io::stdout().write_all(text.as_bytes()).map_err(FileError::on("write", Path::new("stdout")))?;
