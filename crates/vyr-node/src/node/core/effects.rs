@@ -251,8 +251,7 @@ impl Core {
     pub(super) fn start_tasks(&mut self) {
         let generation = self.work.generation + 1;
         self.work.restart_at = None;
-        let started =
-            self.host.start_tasks().and_then(|socket| Link::new(socket, generation, &self.inbox));
+        let started = self.host.start_tasks().and_then(|socket| Link::new(socket, generation));
         match started {
             Ok(link) => {
                 self.work.generation = generation;

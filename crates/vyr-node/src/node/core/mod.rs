@@ -333,8 +333,7 @@ impl Core {
         self.start_tasks();
         let mut commands = Vec::new();
         loop {
-            let until = self.next_moment();
-            self.inbox.take(until, &mut commands);
+            self.gather(&mut commands);
             if self.turn(&mut commands) {
                 break;
             }
@@ -342,6 +341,27 @@ impl Core {
         self.host.stop_tasks();
         // A last word on what is durable.
         let _ = self.checkpoint();
+    }
+
+    /// All that was said since the last turn; nothing when something else is due.
+    fn gather(&mut self, commands: &mut Vec<Command>) {
+        let until = self.next_moment();
+        self.listen(commands);
+        while commands.is_empty() && until.is_none_or(|until| Instant::now() < until) {
+            let link = self.work.link.as_ref().and_then(Link::readable);
+            let said = self.inbox.wait(link, until);
+            self.inbox.take(commands);
+            if said && let Some(link) = &mut self.work.link {
+                link.read(commands);
+            }
+        }
+    }
+
+    fn listen(&mut self, commands: &mut Vec<Command>) {
+        self.inbox.take(commands);
+        if let Some(link) = &mut self.work.link {
+            link.read(commands);
+        }
     }
 
     /// When something has to be done though nobody says anything.
