@@ -172,28 +172,42 @@ pub fn submit_span(task: TaskId, accepted: &Accepted, at: Timestamp) -> TaskSpan
 
 /// The spans of a task's end: `execute` if it ran, and `complete`.
 pub fn end_spans(ended: &Arc<Ended>, traceparent: &str) -> Vec<TaskSpan> {
+    let executed = execute_span(ended, traceparent);
+    executed.into_iter().chain([complete_span(ended, traceparent)]).collect()
+}
+
+/// The span of a task's run, if it ran.
+pub(crate) fn execute_span(ended: &Ended, traceparent: &str) -> Option<TaskSpan> {
+    let timings = &ended.statement.predicate.timings;
+    let started = timings.started?;
+    Some(span_of_end(ended, traceparent, SpanKind::Execute, started))
+}
+
+/// The terminal span.
+pub(crate) fn complete_span(ended: &Arc<Ended>, traceparent: &str) -> TaskSpan {
+    let at = ended.statement.predicate.timings.ended;
+    let span = span_of_end(ended, traceparent, SpanKind::Complete, at);
+    TaskSpan { ended: Some(Arc::clone(ended)), ..span }
+}
+
+fn span_of_end(ended: &Ended, traceparent: &str, kind: SpanKind, start: Timestamp) -> TaskSpan {
     let predicate = &ended.statement.predicate;
     let task = predicate.task_id;
     let context = context_of(task, traceparent);
-    let span = |kind, start, end, of: Option<Arc<Ended>>| TaskSpan {
+    TaskSpan {
         kind,
         trace_id: context.trace_id,
         span_id: span_id(task, kind),
         parent: span_id(task, SpanKind::Submit),
         sampled: context.sampled,
         start,
-        end,
+        end: predicate.timings.ended,
         task,
         artifact: predicate.artifact.digest,
         seq: ended.seq,
         submitter: predicate.submitter.as_str().into(),
-        ended: of,
-    };
-    let timings = &predicate.timings;
-    let executed =
-        timings.started.map(|started| span(SpanKind::Execute, started, timings.ended, None));
-    let complete = span(SpanKind::Complete, timings.ended, timings.ended, Some(Arc::clone(ended)));
-    executed.into_iter().chain([complete]).collect()
+        ended: None,
+    }
 }
 
 /// What a subscriber wants to see. All that is set must hold.
@@ -249,6 +263,11 @@ impl Subscribers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether somebody wants to see more than how tasks end.
+    pub(crate) fn want_all(&self) -> bool {
+        self.0.iter().any(|subscriber| !subscriber.filter.terminal_only)
     }
 
     /// Gives `span` to all that want it; counts what they are too slow for.
