@@ -136,7 +136,7 @@ impl Journal {
     /// the caller then takes in with `catch_up`.
     pub fn lock(&mut self) -> Result<bool, JournalError> {
         if !self.locked {
-            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.locked = true;
         }
         let size: i64 = self
@@ -150,7 +150,7 @@ impl Journal {
     pub fn unlock(&mut self) {
         if self.locked {
             // It fails only when SQLite has rolled back by itself.
-            let _ = self.connection.execute_batch("ROLLBACK");
+            let _ = self.connection.prepare_cached("ROLLBACK").and_then(|mut all| all.execute([]));
             self.locked = false;
         }
     }
@@ -184,7 +184,7 @@ impl Journal {
         if let Some(before) = sealed {
             self.connection.execute("UPDATE head SET sealed = ?1", [number(before)])?;
         }
-        self.connection.execute_batch("COMMIT")?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.locked = false;
         self.frontier = frontier;
         self.sealed = sealed.unwrap_or(self.sealed);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use vyr_base::Digest;
+use vyr_base::{Digest, Hasher};
 use vyr_journal::{Accepted, Statement, TaskId, leaf_hash};
 
 /// Spans a subscriber may be behind; more are dropped and counted.
@@ -135,8 +135,12 @@ impl Ended {
 }
 
 /// The id of a task's span: the same whenever it is asked for, and never zero.
-fn span_id(task: TaskId, kind: SpanKind) -> [u8; 8] {
-    let digest = Digest::of(format!("{task} {}", kind.name()).as_bytes());
+fn span_id(task: &str, kind: SpanKind) -> [u8; 8] {
+    let mut hasher = Hasher::new();
+    for part in [task, " ", kind.name()] {
+        hasher.update(part.as_bytes());
+    }
+    let digest = hasher.finish();
     let mut id: [u8; 8] = std::array::from_fn(|i| digest.as_bytes()[i]);
     id[7] |= 1;
     id
@@ -157,7 +161,7 @@ pub fn submit_span(task: TaskId, accepted: &Accepted, at: Timestamp) -> TaskSpan
     TaskSpan {
         kind: SpanKind::Submit,
         trace_id: context.trace_id,
-        span_id: span_id(task, SpanKind::Submit),
+        span_id: span_id(&task.to_string(), SpanKind::Submit),
         parent: context.span_id,
         sampled: context.sampled,
         start: at,
@@ -194,11 +198,12 @@ fn span_of_end(ended: &Ended, traceparent: &str, kind: SpanKind, start: Timestam
     let predicate = &ended.statement.predicate;
     let task = predicate.task_id;
     let context = context_of(task, traceparent);
+    let text = task.to_string();
     TaskSpan {
         kind,
         trace_id: context.trace_id,
-        span_id: span_id(task, kind),
-        parent: span_id(task, SpanKind::Submit),
+        span_id: span_id(&text, kind),
+        parent: span_id(&text, SpanKind::Submit),
         sampled: context.sampled,
         start,
         end: predicate.timings.ended,
@@ -296,6 +301,29 @@ impl Subscribers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vyr_journal::Origin;
+
+    /// Spans of the past are made anew from the journal, by later versions too.
+    #[test]
+    fn ids_are_the_beginnings_of_digests() {
+        let task = TaskId::new(Origin::new([0xab; 16]), 7).to_string();
+        for kind in [SpanKind::Submit, SpanKind::Execute, SpanKind::Complete] {
+            let digest = Digest::of(format!("t-abababab-7 {}", kind.name()).as_bytes());
+            let id = span_id(&task, kind);
+            assert_eq!(id[..7], digest.as_bytes()[..7], "{kind:?}");
+            assert_eq!(id[7], digest.as_bytes()[7] | 1);
+        }
+    }
+
+    #[test]
+    fn beginnings_are_worked_out_only_for_who_wants_them() {
+        let mut subscribers = Subscribers::default();
+        let ends = SpanFilter { terminal_only: true, ..SpanFilter::default() };
+        let _ends = subscribers.add(ends);
+        assert!(!subscribers.is_empty() && !subscribers.want_all());
+        let _all = subscribers.add(SpanFilter::default());
+        assert!(subscribers.want_all());
+    }
 
     #[test]
     fn a_trace_context_is_read_in_its_one_form() {
