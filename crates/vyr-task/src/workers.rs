@@ -5,8 +5,8 @@
 //! engine's slots bound the jobs that have been taken; the queue bounds the rest.
 //!
 //! Threads take several jobs at a time when many wait, because a lock and a wake-up cost as much
-//! as a small guest; `settled` is called when a thread has none left of those it took, so that
-//! outcomes can be passed on together.
+//! as a small guest; `settled` is called when a thread has nothing left to take, and now and then
+//! before, so that outcomes can be passed on together.
 //!
 //! Jobs come from `submit`, or from a [`Source`] that the threads read themselves (`serve`). Then
 //! there is one thread more than run jobs, and always one that reads: when it has read some, it
@@ -29,7 +29,7 @@ use crate::run::Job;
 /// Jobs a thread takes at a time, at most.
 const BATCH_MAX: usize = 16;
 
-/// An outcome waits no longer than this for the rest of its thread's batch.
+/// An outcome waits no longer than this, and one job, for those that follow on its thread.
 const SETTLE_AFTER: Duration = Duration::from_micros(200);
 
 /// What is done with an outcome, on the worker's thread; short work only.
@@ -200,11 +200,13 @@ impl Shared {
     }
 
     /// Takes the source if it is meant for this thread, else jobs and their slots.
+    ///
+    /// If there is none of these, `waker` is woken when there is; without one it is only a look.
     fn poll_take(
         &self,
         worker: usize,
         may_read: bool,
-        cx: &Context<'_>,
+        waker: Option<&Waker>,
         batch: &mut Vec<(Work, OnDone)>,
     ) -> Poll<Turn> {
         let mut state = self.lock();
@@ -218,8 +220,10 @@ impl Shared {
                 return Poll::Ready(Turn::End);
             }
             // One entry a worker, and the newest waker of it.
-            state.idle.retain(|other| other.worker != worker);
-            state.idle.push(Idle { worker, waker: cx.waker().clone(), may_read });
+            if let Some(waker) = waker {
+                state.idle.retain(|other| other.worker != worker);
+                state.idle.push(Idle { worker, waker: waker.clone(), may_read });
+            }
             return Poll::Pending;
         }
         batch.extend(state.jobs.drain(..take));
@@ -280,10 +284,25 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
     loop {
         waiting.retain(|task| !task.is_finished());
         let may_read = waiting.is_empty();
-        match poll_fn(|cx| shared.poll_take(worker, may_read, cx, &mut batch)).await {
+        // While there is more to do, outcomes wait for those that follow.
+        let turn = match shared.poll_take(worker, may_read, None, &mut batch) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => {
+                (shared.settled)();
+                let take = |cx: &mut Context<'_>| {
+                    shared.poll_take(worker, may_read, Some(cx.waker()), &mut batch)
+                };
+                let turn = poll_fn(take).await;
+                last_settled = Instant::now();
+                turn
+            }
+        };
+        match turn {
             Turn::Run => {}
             Turn::Read(source) => {
+                (shared.settled)();
                 shared.read(source);
+                last_settled = Instant::now();
                 continue;
             }
             Turn::End => break,
@@ -316,11 +335,12 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
                 last_settled = Instant::now();
             }
         }
-        (shared.settled)();
-        last_settled = Instant::now();
         // Give the tasks on this thread's run queue their turn between two batches.
-        tokio::task::yield_now().await;
+        if !waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
+    (shared.settled)();
     for task in waiting {
         let _ = task.await;
     }

@@ -256,8 +256,8 @@ impl Reports {
     }
 }
 
-/// Orders read at a time before the jobs among them are begun.
-const ORDERS_AT_ONCE: usize = 16;
+/// Jobs read at a time before they are begun: enough for every worker to take several at once.
+const JOBS_AT_ONCE: usize = 64;
 
 /// The orders: what was loaded and made, and the jobs that follow from the rest. It never writes
 /// to the socket: the core reads no reports while it waits for its orders to be taken.
@@ -274,7 +274,7 @@ impl Source for Orders {
     fn next(&mut self, into: &mut VecDeque<(Work, OnDone)>) -> io::Result<bool> {
         let Some((order, descriptors)) = self.socket.next::<Order>()? else { return Ok(false) };
         self.take(order, descriptors, into)?;
-        while into.len() < ORDERS_AT_ONCE
+        while into.len() < JOBS_AT_ONCE
             && let Some((order, descriptors)) = self.socket.buffered::<Order>()?
         {
             self.take(order, descriptors, into)?;

@@ -123,3 +123,30 @@ fn why_a_source_broke_is_told_after_its_jobs_ended() {
     assert_eq!(broken.to_string(), "it broke");
     assert_eq!(outcomes.iter().count(), 1);
 }
+
+/// An outcome may wait for those that follow it, but not for jobs that never come.
+#[test]
+fn what_has_ended_is_passed_on_when_nothing_follows() {
+    let engine = engine(2);
+    let good = load(&engine, &guest(""));
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (passed, passes) = channel();
+    let gathered = Arc::clone(&ended);
+    let settled = move || match gathered.swap(0, Ordering::SeqCst) {
+        0 => {}
+        some => drop(passed.send(some)),
+    };
+    let workers = Workers::start(&engine, 1, 16, settled).expect("threads");
+    for jobs in [1, 6, 1, 12] {
+        for _ in 0..jobs {
+            let ended = Arc::clone(&ended);
+            workers.submit(Job::new(Arc::clone(&good)), move |_| {
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        let mut seen = 0;
+        while seen < jobs {
+            seen += passes.recv_timeout(PATIENCE).expect("it is passed on");
+        }
+    }
+}
