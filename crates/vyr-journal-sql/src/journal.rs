@@ -17,20 +17,43 @@ use crate::view::{self, number};
 /// Rows of a sealed range that lose their bytes in one transaction: a few milliseconds.
 const DROP_ROWS: u64 = 2_000;
 
-/// An event with the small contents that belong to it.
+/// An event with the small contents that belong to it. Its leaf is made once, when the entry is:
+/// the journal hashes and stores it, and whoever tells of the event sends it.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    event: Event,
+    leaf: Vec<u8>,
+    content: Option<Vec<u8>>,
+    log: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// `content`: the task's inline input (with `task.accepted`) or small output (with
+    /// `task.ended`). `log`: the last of the task's log (with `task.ended`).
+    pub fn new(event: Event, content: Option<Vec<u8>>, log: Option<Vec<u8>>) -> Self {
+        let leaf = event.to_leaf();
+        Self { event, leaf, content, log }
+    }
+
     /// What happened.
-    pub event: Event,
-    /// The task's inline input (with `task.accepted`) or small output (with `task.ended`).
-    pub content: Option<Vec<u8>>,
-    /// The last of the task's log (with `task.ended`).
-    pub log: Option<Vec<u8>>,
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// What happened, and its leaf.
+    pub fn into_event(self) -> (Event, Vec<u8>) {
+        (self.event, self.leaf)
+    }
+
+    /// What happened, the content, the log.
+    pub fn into_parts(self) -> (Event, Option<Vec<u8>>, Option<Vec<u8>>) {
+        (self.event, self.content, self.log)
+    }
 }
 
 impl From<Event> for Entry {
     fn from(event: Event) -> Self {
-        Self { event, content: None, log: None }
+        Self::new(event, None, None)
     }
 }
 
@@ -113,7 +136,7 @@ impl Journal {
     /// the caller then takes in with `catch_up`.
     pub fn lock(&mut self) -> Result<bool, JournalError> {
         if !self.locked {
-            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.locked = true;
         }
         let size: i64 = self
@@ -127,7 +150,7 @@ impl Journal {
     pub fn unlock(&mut self) {
         if self.locked {
             // It fails only when SQLite has rolled back by itself.
-            let _ = self.connection.execute_batch("ROLLBACK");
+            let _ = self.connection.prepare_cached("ROLLBACK").and_then(|mut all| all.execute([]));
             self.locked = false;
         }
     }
@@ -161,7 +184,7 @@ impl Journal {
         if let Some(before) = sealed {
             self.connection.execute("UPDATE head SET sealed = ?1", [number(before)])?;
         }
-        self.connection.execute_batch("COMMIT")?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.locked = false;
         self.frontier = frontier;
         self.sealed = sealed.unwrap_or(self.sealed);
@@ -342,10 +365,9 @@ fn write(
     let mut event_row = transaction.prepare_cached(
         "INSERT INTO events (seq, leaf, hash, content, log) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for Entry { event, content, log } in batch {
+    for Entry { event, leaf, content, log } in batch {
         assert_eq!(event.seq, frontier.size(), "events are numbered by their place");
-        let leaf = event.to_leaf();
-        let hash = leaf_hash(&leaf);
+        let hash = leaf_hash(leaf);
         event_row.execute(params![number(event.seq), leaf, hash.as_bytes(), content, log])?;
         let mut tile_fault = Ok(());
         frontier.append(hash, |tile, hash| {

@@ -21,6 +21,7 @@ mod checkpoint;
 mod event;
 mod ids;
 mod keys;
+mod leaf;
 mod ledger;
 mod merkle;
 mod node_keys;

@@ -47,4 +47,4 @@ pub use state::{Access, BoundState, EphemeralState, WeakState};
 pub use stdio::Spill;
 pub use swap::{PagemapScan, SwapWatch};
 pub use ticker::TICK;
-pub use workers::{OnDone, Workers};
+pub use workers::{OnDone, Source, Work, Workers};

@@ -5,8 +5,13 @@
 //! engine's slots bound the jobs that have been taken; the queue bounds the rest.
 //!
 //! Threads take several jobs at a time when many wait, because a lock and a wake-up cost as much
-//! as a small guest; `settled` is called when a thread has none left of those it took, so that
-//! outcomes can be passed on together.
+//! as a small guest; `settled` is called when a thread has nothing left to take, and now and then
+//! before, so that outcomes can be passed on together.
+//!
+//! Jobs come from `submit`, or from a [`Source`] that the threads read themselves (`serve`). Then
+//! there is one thread more than run jobs, and always one that reads: when it has read some, it
+//! passes the reading on to an idle thread and runs them itself, because to wake another for that
+//! costs as much as a small guest, too. If there is none, it hands the jobs over and reads on.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -24,11 +29,26 @@ use crate::run::Job;
 /// Jobs a thread takes at a time, at most.
 const BATCH_MAX: usize = 16;
 
-/// An outcome waits no longer than this for the rest of its thread's batch.
+/// An outcome waits no longer than this, and one job, for those that follow on its thread.
 const SETTLE_AFTER: Duration = Duration::from_micros(200);
 
 /// What is done with an outcome, on the worker's thread; short work only.
 pub type OnDone = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Something to do for a worker.
+pub enum Work {
+    /// Run it.
+    Run(Box<Job>),
+    /// It cannot be run: only the outcome is to be passed on.
+    Known(Outcome),
+}
+
+/// Where jobs come from. One thread at a time reads it, and runs nothing meanwhile.
+pub trait Source: Send {
+    /// Waits for the next work and adds it to `into`, a few at a time; `false`: there will be none
+    /// any more. It may add nothing.
+    fn next(&mut self, into: &mut VecDeque<(Work, OnDone)>) -> io::Result<bool>;
+}
 
 /// Threads that run jobs on one engine. Dropping them waits for the jobs already queued.
 #[derive(Debug)]
@@ -46,10 +66,30 @@ struct Shared {
 }
 
 struct State {
-    jobs: VecDeque<(Job, OnDone)>,
+    jobs: VecDeque<(Work, OnDone)>,
     free_slots: usize,
     closed: bool,
-    idle: Vec<(usize, Waker)>,
+    idle: Vec<Idle>,
+    /// On its way to the thread that is to read it.
+    source: Option<(usize, Box<dyn Source>)>,
+    /// Why the source ended, if it broke.
+    broken: Option<io::Error>,
+}
+
+/// A thread that waits for work.
+struct Idle {
+    worker: usize,
+    waker: Waker,
+    /// None of its guests waits, so it may block.
+    may_read: bool,
+}
+
+/// What a thread does next.
+enum Turn {
+    /// The work that it took.
+    Run,
+    Read(Box<dyn Source>),
+    End,
 }
 
 impl std::fmt::Debug for Shared {
@@ -66,28 +106,29 @@ impl Workers {
         queue: usize,
         settled: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                jobs: VecDeque::new(),
-                free_slots: engine.slots() as usize,
-                closed: false,
-                idle: Vec::new(),
-            }),
-            room: Condvar::new(),
-            capacity: queue.max(1),
-            threads: threads.max(1),
-            settled: Box::new(settled),
-        });
-        let threads = (0..threads)
-            .map(|n| {
-                let (engine, shared) = (engine.clone(), Arc::clone(&shared));
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                std::thread::Builder::new()
-                    .name(format!("vyr-worker-{n}"))
-                    .spawn(move || runtime.block_on(work(n, engine, shared)))
-            })
-            .collect::<io::Result<_>>()?;
+        let shared = Arc::new(Shared::new(engine, threads, queue, settled));
+        let threads = (0..threads).map(|n| spawn(n, engine, &shared)).collect::<io::Result<_>>()?;
         Ok(Self { shared, threads })
+    }
+
+    /// Runs what `source` gives, `threads` jobs at a time on as many processors, until it ends and
+    /// all jobs have; on threads of its own and this one.
+    pub fn serve(
+        engine: &Engine,
+        threads: usize,
+        source: impl Source + 'static,
+        settled: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::new(Shared::new(engine, threads, usize::MAX, settled));
+        shared.lock().source = Some((0, Box::new(source)));
+        let others = (1..=threads.max(1)).map(|n| spawn(n, engine, &shared));
+        let others = others.collect::<io::Result<Vec<_>>>()?;
+        runtime()?.block_on(work(0, engine.clone(), Arc::clone(&shared)));
+        for thread in others {
+            let _ = thread.join();
+        }
+        let broken = shared.lock().broken.take();
+        broken.map_or(Ok(()), Err)
     }
 
     /// Queues a job, waiting while the queue is full. `on_done` is called exactly once.
@@ -96,13 +137,26 @@ impl Workers {
         while state.jobs.len() >= self.shared.capacity {
             state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.jobs.push_back((job, Box::new(on_done)));
+        state.jobs.push_back((Work::Run(Box::new(job)), Box::new(on_done)));
         let idle = state.idle.pop();
         drop(state);
-        if let Some((_, waker)) = idle {
-            waker.wake();
-        }
+        wake(idle);
     }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn spawn(n: usize, engine: &Engine, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let (engine, shared, runtime) = (engine.clone(), Arc::clone(shared), runtime()?);
+    std::thread::Builder::new()
+        .name(format!("vyr-worker-{n}"))
+        .spawn(move || runtime.block_on(work(n, engine, shared)))
+}
+
+fn wake(idle: impl IntoIterator<Item = Idle>) {
+    idle.into_iter().for_each(|idle| idle.waker.wake());
 }
 
 impl Drop for Workers {
@@ -111,7 +165,7 @@ impl Drop for Workers {
         state.closed = true;
         let idle = std::mem::take(&mut state.idle);
         drop(state);
-        idle.into_iter().for_each(|(_, waker)| waker.wake());
+        wake(idle);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -119,27 +173,57 @@ impl Drop for Workers {
 }
 
 impl Shared {
+    fn new(
+        engine: &Engine,
+        threads: usize,
+        queue: usize,
+        settled: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            state: Mutex::new(State {
+                jobs: VecDeque::new(),
+                free_slots: engine.slots() as usize,
+                closed: false,
+                idle: Vec::new(),
+                source: None,
+                broken: None,
+            }),
+            room: Condvar::new(),
+            capacity: queue.max(1),
+            threads: threads.max(1),
+            settled: Box::new(settled),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes jobs and their slots; ready with none when the queue is closed and empty.
+    /// Takes the source if it is meant for this thread, else jobs and their slots.
+    ///
+    /// If there is none of these, `waker` is woken when there is; without one it is only a look.
     fn poll_take(
         &self,
         worker: usize,
-        cx: &Context<'_>,
-        batch: &mut Vec<(Job, OnDone)>,
-    ) -> Poll<()> {
+        may_read: bool,
+        waker: Option<&Waker>,
+        batch: &mut Vec<(Work, OnDone)>,
+    ) -> Poll<Turn> {
         let mut state = self.lock();
+        if let Some((_, source)) = state.source.take_if(|(reader, _)| *reader == worker) {
+            return Poll::Ready(Turn::Read(source));
+        }
         let fair = (state.jobs.len() / (2 * self.threads)).clamp(1, BATCH_MAX);
         let take = fair.min(state.jobs.len()).min(state.free_slots);
         if take == 0 {
             if state.closed && state.jobs.is_empty() {
-                return Poll::Ready(());
+                return Poll::Ready(Turn::End);
             }
             // One entry a worker, and the newest waker of it.
-            state.idle.retain(|(other, _)| *other != worker);
-            state.idle.push((worker, cx.waker().clone()));
+            if let Some(waker) = waker {
+                state.idle.retain(|other| other.worker != worker);
+                state.idle.push(Idle { worker, waker: waker.clone(), may_read });
+            }
             return Poll::Pending;
         }
         batch.extend(state.jobs.drain(..take));
@@ -148,10 +232,39 @@ impl Shared {
         let next = if state.jobs.is_empty() { None } else { state.idle.pop() };
         drop(state);
         self.room.notify_all();
-        if let Some((_, waker)) = next {
-            waker.wake();
+        wake(next);
+        Poll::Ready(Turn::Run)
+    }
+
+    /// Reads until there is somebody else to do so, or no more to read.
+    fn read(&self, mut source: Box<dyn Source>) {
+        let mut read = VecDeque::new();
+        loop {
+            let more = source.next(&mut read);
+            let mut state = self.lock();
+            state.jobs.append(&mut read);
+            if !matches!(more, Ok(true)) {
+                state.closed = true;
+                state.broken = more.err();
+                let idle = std::mem::take(&mut state.idle);
+                drop(state);
+                return wake(idle);
+            }
+            if state.jobs.is_empty() {
+                continue;
+            }
+            // The newest is the warmest.
+            let next = state.idle.iter().rposition(|idle| idle.may_read);
+            if let Some(next) = next {
+                let next = state.idle.swap_remove(next);
+                state.source = Some((next.worker, source));
+                drop(state);
+                return next.waker.wake();
+            }
+            let idle = state.idle.pop();
+            drop(state);
+            wake(idle);
         }
-        Poll::Ready(())
     }
 
     fn free_slot(&self) {
@@ -160,9 +273,7 @@ impl Shared {
         let waiting = !state.jobs.is_empty() || state.closed;
         let idle = if waiting { state.idle.pop() } else { None };
         drop(state);
-        if let Some((_, waker)) = idle {
-            waker.wake();
-        }
+        wake(idle);
     }
 }
 
@@ -171,11 +282,40 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut last_settled = Instant::now();
     loop {
-        poll_fn(|cx| shared.poll_take(worker, cx, &mut batch)).await;
-        if batch.is_empty() {
-            break;
+        waiting.retain(|task| !task.is_finished());
+        let may_read = waiting.is_empty();
+        // While there is more to do, outcomes wait for those that follow.
+        let turn = match shared.poll_take(worker, may_read, None, &mut batch) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => {
+                (shared.settled)();
+                let take = |cx: &mut Context<'_>| {
+                    shared.poll_take(worker, may_read, Some(cx.waker()), &mut batch)
+                };
+                let turn = poll_fn(take).await;
+                last_settled = Instant::now();
+                turn
+            }
+        };
+        match turn {
+            Turn::Run => {}
+            Turn::Read(source) => {
+                (shared.settled)();
+                shared.read(source);
+                last_settled = Instant::now();
+                continue;
+            }
+            Turn::End => break,
         }
-        for (job, on_done) in batch.drain(..) {
+        for (work, on_done) in batch.drain(..) {
+            let job = match work {
+                Work::Run(job) => *job,
+                Work::Known(outcome) => {
+                    shared.free_slot();
+                    on_done(outcome);
+                    continue;
+                }
+            };
             let (engine, of_run) = (engine.clone(), Arc::clone(&shared));
             let mut run: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
                 let outcome = engine.run(job).await;
@@ -185,7 +325,6 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
             let first = poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await;
             if first.is_pending() {
                 let shared = Arc::clone(&shared);
-                waiting.retain(|task| !task.is_finished());
                 waiting.push(tokio::spawn(async move {
                     run.await;
                     (shared.settled)();
@@ -196,11 +335,12 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
                 last_settled = Instant::now();
             }
         }
-        (shared.settled)();
-        last_settled = Instant::now();
         // Give the tasks on this thread's run queue their turn between two batches.
-        tokio::task::yield_now().await;
+        if !waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
+    (shared.settled)();
     for task in waiting {
         let _ = task.await;
     }

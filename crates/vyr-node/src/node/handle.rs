@@ -196,7 +196,8 @@ impl Node {
             origin: journal.origin(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Inbox::new().map_err(|e| NodeError::Invalid(format!("no eventfd: {e}")))?;
+        let inbox = Arc::new(inbox);
         let metrics = Arc::new(Metrics::default());
         let changed = Arc::new(Notify::new());
         let artifacts = Arc::new(Artifacts::new(data.clone(), store.clone()));

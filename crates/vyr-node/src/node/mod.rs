@@ -12,7 +12,7 @@
 //! Invariants:
 //! 1. Nothing is answered, started or shown before the event that says so is on the disk.
 //! 2. What has come in while a commit was under way is the next commit: one sync serves all.
-//! 3. The core waits for its inbox and the disk, and for nothing else.
+//! 3. The core waits for its inbox, the socket of `tasks` and the disk, and for nothing else.
 //! 4. Every queue is bounded; what does not fit is refused with a time to come back at.
 //!
 //! Deliberately elsewhere: what may happen (`vyr-journal`), who is calling (`crate::api`), which

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use vyr_base::Digest;
+use vyr_base::{Digest, Hasher};
 use vyr_journal::{Accepted, Statement, TaskId, leaf_hash};
 
 /// Spans a subscriber may be behind; more are dropped and counted.
@@ -135,8 +135,12 @@ impl Ended {
 }
 
 /// The id of a task's span: the same whenever it is asked for, and never zero.
-fn span_id(task: TaskId, kind: SpanKind) -> [u8; 8] {
-    let digest = Digest::of(format!("{task} {}", kind.name()).as_bytes());
+fn span_id(task: &str, kind: SpanKind) -> [u8; 8] {
+    let mut hasher = Hasher::new();
+    for part in [task, " ", kind.name()] {
+        hasher.update(part.as_bytes());
+    }
+    let digest = hasher.finish();
     let mut id: [u8; 8] = std::array::from_fn(|i| digest.as_bytes()[i]);
     id[7] |= 1;
     id
@@ -157,7 +161,7 @@ pub fn submit_span(task: TaskId, accepted: &Accepted, at: Timestamp) -> TaskSpan
     TaskSpan {
         kind: SpanKind::Submit,
         trace_id: context.trace_id,
-        span_id: span_id(task, SpanKind::Submit),
+        span_id: span_id(&task.to_string(), SpanKind::Submit),
         parent: context.span_id,
         sampled: context.sampled,
         start: at,
@@ -172,28 +176,43 @@ pub fn submit_span(task: TaskId, accepted: &Accepted, at: Timestamp) -> TaskSpan
 
 /// The spans of a task's end: `execute` if it ran, and `complete`.
 pub fn end_spans(ended: &Arc<Ended>, traceparent: &str) -> Vec<TaskSpan> {
+    let executed = execute_span(ended, traceparent);
+    executed.into_iter().chain([complete_span(ended, traceparent)]).collect()
+}
+
+/// The span of a task's run, if it ran.
+pub(crate) fn execute_span(ended: &Ended, traceparent: &str) -> Option<TaskSpan> {
+    let timings = &ended.statement.predicate.timings;
+    let started = timings.started?;
+    Some(span_of_end(ended, traceparent, SpanKind::Execute, started))
+}
+
+/// The terminal span.
+pub(crate) fn complete_span(ended: &Arc<Ended>, traceparent: &str) -> TaskSpan {
+    let at = ended.statement.predicate.timings.ended;
+    let span = span_of_end(ended, traceparent, SpanKind::Complete, at);
+    TaskSpan { ended: Some(Arc::clone(ended)), ..span }
+}
+
+fn span_of_end(ended: &Ended, traceparent: &str, kind: SpanKind, start: Timestamp) -> TaskSpan {
     let predicate = &ended.statement.predicate;
     let task = predicate.task_id;
     let context = context_of(task, traceparent);
-    let span = |kind, start, end, of: Option<Arc<Ended>>| TaskSpan {
+    let text = task.to_string();
+    TaskSpan {
         kind,
         trace_id: context.trace_id,
-        span_id: span_id(task, kind),
-        parent: span_id(task, SpanKind::Submit),
+        span_id: span_id(&text, kind),
+        parent: span_id(&text, SpanKind::Submit),
         sampled: context.sampled,
         start,
-        end,
+        end: predicate.timings.ended,
         task,
         artifact: predicate.artifact.digest,
         seq: ended.seq,
         submitter: predicate.submitter.as_str().into(),
-        ended: of,
-    };
-    let timings = &predicate.timings;
-    let executed =
-        timings.started.map(|started| span(SpanKind::Execute, started, timings.ended, None));
-    let complete = span(SpanKind::Complete, timings.ended, timings.ended, Some(Arc::clone(ended)));
-    executed.into_iter().chain([complete]).collect()
+        ended: None,
+    }
 }
 
 /// What a subscriber wants to see. All that is set must hold.
@@ -251,6 +270,11 @@ impl Subscribers {
         self.0.is_empty()
     }
 
+    /// Whether somebody wants to see more than how tasks end.
+    pub(crate) fn want_all(&self) -> bool {
+        self.0.iter().any(|subscriber| !subscriber.filter.terminal_only)
+    }
+
     /// Gives `span` to all that want it; counts what they are too slow for.
     pub(crate) fn publish(&mut self, span: &TaskSpan, dropped: &AtomicU64) {
         self.0.retain_mut(|subscriber| {
@@ -277,6 +301,29 @@ impl Subscribers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vyr_journal::Origin;
+
+    /// Spans of the past are made anew from the journal, by later versions too.
+    #[test]
+    fn ids_are_the_beginnings_of_digests() {
+        let task = TaskId::new(Origin::new([0xab; 16]), 7).to_string();
+        for kind in [SpanKind::Submit, SpanKind::Execute, SpanKind::Complete] {
+            let digest = Digest::of(format!("t-abababab-7 {}", kind.name()).as_bytes());
+            let id = span_id(&task, kind);
+            assert_eq!(id[..7], digest.as_bytes()[..7], "{kind:?}");
+            assert_eq!(id[7], digest.as_bytes()[7] | 1);
+        }
+    }
+
+    #[test]
+    fn beginnings_are_worked_out_only_for_who_wants_them() {
+        let mut subscribers = Subscribers::default();
+        let ends = SpanFilter { terminal_only: true, ..SpanFilter::default() };
+        let _ends = subscribers.add(ends);
+        assert!(!subscribers.is_empty() && !subscribers.want_all());
+        let _all = subscribers.add(SpanFilter::default());
+        assert!(subscribers.want_all());
+    }
 
     #[test]
     fn a_trace_context_is_read_in_its_one_form() {

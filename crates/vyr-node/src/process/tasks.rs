@@ -4,7 +4,7 @@
 //! (`TasksProcess`): start it early, so that it gets ready while artifacts are checked; hand it
 //! code and descriptors; wait for its report, no longer than the deadline and a grace.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use vyr_task::{
     Access, BoundState, CancelHandle, Engine, EngineConfig, EphemeralState, Input, Job, Limits,
-    Outcome, Output, Program, Reason, SealedCode, Spill, Workers,
+    OnDone, Outcome, Output, Program, Reason, SealedCode, Source, Spill, Work, Workers,
 };
 
 use super::confine::{ProcessLimits, confine};
@@ -26,9 +26,6 @@ use super::{Role, this_binary};
 /// Time over a task's deadline in which `tasks` must report: ten times what a cancellation may
 /// take. After it the process is killed and the task is lost.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Jobs queued in the process; the caller bounds what it sends.
-const QUEUE: usize = 1 << 16;
 
 /// Inputs, outputs and logs up to this size travel inside messages.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -259,99 +256,145 @@ impl Reports {
     }
 }
 
-fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<()> {
-    let reports = Arc::new(Reports {
-        socket: socket.try_clone()?,
-        gathered: Mutex::default(),
-        writing: Mutex::default(),
-    });
-    let of_workers = Arc::clone(&reports);
-    let workers = Workers::start(engine, threads as usize, QUEUE, move || of_workers.flush())?;
-    let mut programs: HashMap<u64, Loaded> = HashMap::new();
-    let mut states: HashMap<u64, EphemeralState> = HashMap::new();
-    let cancels: Arc<Mutex<HashMap<u64, CancelHandle>>> = Arc::default();
-    let mut orders = Receiver::new(socket);
-    while let Some((order, descriptors)) = orders.next::<Order>()? {
+/// Jobs read at a time before they are begun: enough for every worker to take several at once.
+const JOBS_AT_ONCE: usize = 64;
+
+/// The orders: what was loaded and made, and the jobs that follow from the rest. It never writes
+/// to the socket: the core reads no reports while it waits for its orders to be taken.
+struct Orders {
+    engine: Engine,
+    socket: Receiver,
+    reports: Arc<Reports>,
+    programs: HashMap<u64, Loaded>,
+    states: HashMap<u64, EphemeralState>,
+    cancels: Arc<Mutex<HashMap<u64, CancelHandle>>>,
+}
+
+impl Source for Orders {
+    fn next(&mut self, into: &mut VecDeque<(Work, OnDone)>) -> io::Result<bool> {
+        let Some((order, descriptors)) = self.socket.next::<Order>()? else { return Ok(false) };
+        self.take(order, descriptors, into)?;
+        while into.len() < JOBS_AT_ONCE
+            && let Some((order, descriptors)) = self.socket.buffered::<Order>()?
+        {
+            self.take(order, descriptors, into)?;
+        }
+        Ok(true)
+    }
+}
+
+impl Orders {
+    fn take(
+        &mut self,
+        order: Order,
+        descriptors: Vec<OwnedFd>,
+        into: &mut VecDeque<(Work, OnDone)>,
+    ) -> io::Result<()> {
         let mut descriptors = descriptors.into_iter();
         match order {
             Order::Load { program, kind, args, env } => {
                 let code = descriptors.next().ok_or_else(|| io::Error::other("no code"))?;
                 let loaded = SealedCode::receive(code, kind)
                     .map_err(|e| e.to_string())
-                    .and_then(|code| engine.load(code).map_err(|e| e.to_string()));
+                    .and_then(|code| self.engine.load(code).map_err(|e| e.to_string()));
                 let arguments = Arc::new(Arguments { args, env });
-                programs.insert(program, loaded.map(|loaded| (Arc::new(loaded), arguments)));
+                self.programs.insert(program, loaded.map(|loaded| (Arc::new(loaded), arguments)));
             }
             Order::Unload { program } => {
-                programs.remove(&program);
+                self.programs.remove(&program);
             }
             Order::MakeState { state, bytes_max } => {
-                states.insert(state, EphemeralState::new(bytes_max));
+                self.states.insert(state, EphemeralState::new(bytes_max));
             }
             // Tasks that use it hold it until they have ended.
             Order::DropState { state } => {
-                states.remove(&state);
+                self.states.remove(&state);
             }
             Order::Cancel { task } => {
-                if let Some(cancel) = lock(&cancels).get(&task) {
+                if let Some(cancel) = lock(&self.cancels).get(&task) {
                     cancel.cancel();
                 }
             }
-            Order::Run(run) => {
-                let task = run.task;
-                let (program, arguments) = match programs.get(&run.program) {
-                    Some(Ok(program)) => program.clone(),
-                    Some(Err(why)) => {
-                        reports.done(task, Outcome::not_run(Reason::Invalid, why.clone()));
-                        reports.flush();
-                        continue;
-                    }
-                    None => return Err(io::Error::other("no such program")),
-                };
-                let mut next = || descriptors.next().ok_or_else(|| io::Error::other("too few"));
-                let input = match run.input {
-                    InputFrom::Inline(bytes) => Input::Bytes(bytes.into()),
-                    InputFrom::Descriptor => Input::Descriptor(next()?),
-                };
-                let (output, log) = match run.output {
-                    OutputTo::Descriptors => (Output::Descriptor(next()?), Some(next()?)),
-                    OutputTo::Report => {
-                        let reports = Arc::clone(&reports);
-                        let spill = Spill::new(move || reports.spill(task));
-                        (Output::Spill(INLINE_BYTES_MAX, spill), None)
-                    }
-                };
-                let bind = |(state, name, writable): (u64, String, bool)| {
-                    let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
-                    let state = states.get(&state)?.clone();
-                    Some(BoundState { name, state, access })
-                };
-                let Some(bound) = run.states.into_iter().map(bind).collect() else {
-                    return Err(io::Error::other("no such state"));
-                };
-                let cancel = CancelHandle::new();
-                lock(&cancels).insert(task, cancel.clone());
-                let job = Job {
-                    args: arguments.args.clone(),
-                    env: arguments.env.clone(),
-                    input,
-                    output,
-                    log,
-                    limits: run.limits,
-                    deterministic: run.deterministic,
-                    cancel,
-                    states: bound,
-                    ..Job::new(program)
-                };
-                let (reports, cancels) = (Arc::clone(&reports), Arc::clone(&cancels));
-                workers.submit(job, move |outcome| {
-                    lock(&cancels).remove(&task);
-                    reports.done(task, outcome);
-                });
-            }
+            Order::Run(run) => into.push_back(self.job(run, descriptors)?),
         }
+        Ok(())
     }
-    Ok(())
+
+    fn job(
+        &self,
+        run: RunOrder,
+        mut descriptors: impl Iterator<Item = OwnedFd>,
+    ) -> io::Result<(Work, OnDone)> {
+        let task = run.task;
+        let (program, arguments) = match self.programs.get(&run.program) {
+            Some(Ok(program)) => program.clone(),
+            Some(Err(why)) => {
+                let outcome = Outcome::not_run(Reason::Invalid, why.clone());
+                let reports = Arc::clone(&self.reports);
+                let done = Box::new(move |outcome| reports.done(task, outcome));
+                return Ok((Work::Known(outcome), done));
+            }
+            None => return Err(io::Error::other("no such program")),
+        };
+        let mut next = || descriptors.next().ok_or_else(|| io::Error::other("too few"));
+        let input = match run.input {
+            InputFrom::Inline(bytes) => Input::Bytes(bytes.into()),
+            InputFrom::Descriptor => Input::Descriptor(next()?),
+        };
+        let (output, log) = match run.output {
+            OutputTo::Descriptors => (Output::Descriptor(next()?), Some(next()?)),
+            OutputTo::Report => {
+                let reports = Arc::clone(&self.reports);
+                let spill = Spill::new(move || reports.spill(task));
+                (Output::Spill(INLINE_BYTES_MAX, spill), None)
+            }
+        };
+        let bind = |(state, name, writable): (u64, String, bool)| {
+            let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
+            let state = self.states.get(&state)?.clone();
+            Some(BoundState { name, state, access })
+        };
+        let Some(bound) = run.states.into_iter().map(bind).collect() else {
+            return Err(io::Error::other("no such state"));
+        };
+        let cancel = CancelHandle::new();
+        lock(&self.cancels).insert(task, cancel.clone());
+        let job = Job {
+            args: arguments.args.clone(),
+            env: arguments.env.clone(),
+            input,
+            output,
+            log,
+            limits: run.limits,
+            deterministic: run.deterministic,
+            cancel,
+            states: bound,
+            ..Job::new(program)
+        };
+        let (reports, cancels) = (Arc::clone(&self.reports), Arc::clone(&self.cancels));
+        let done = Box::new(move |outcome| {
+            lock(&cancels).remove(&task);
+            reports.done(task, outcome);
+        });
+        Ok((Work::Run(Box::new(job)), done))
+    }
+}
+
+fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<()> {
+    let reports = Arc::new(Reports {
+        socket: socket.try_clone()?,
+        gathered: Mutex::default(),
+        writing: Mutex::default(),
+    });
+    let orders = Orders {
+        engine: engine.clone(),
+        socket: Receiver::new(socket),
+        reports: Arc::clone(&reports),
+        programs: HashMap::new(),
+        states: HashMap::new(),
+        cancels: Arc::default(),
+    };
+    Workers::serve(engine, threads as usize, orders, move || reports.flush())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

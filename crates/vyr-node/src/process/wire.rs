@@ -12,12 +12,13 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,28 @@ impl Sender {
         self.gathered.clear();
         written
     }
+
+    /// Writes what the socket takes now; `false`: there is more.
+    pub(crate) fn flush_some(&mut self) -> io::Result<bool> {
+        while !self.gathered.is_empty() {
+            let now = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match send(&self.socket, &self.gathered, now) {
+                Ok(sent) => drop(self.gathered.drain(..sent)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(errno) => {
+                    self.gathered.clear();
+                    return Err(errno.into());
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The socket, to wait for.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// Appends a message's wire form to `to`.
@@ -223,7 +246,7 @@ impl Receiver {
             if let Some(message) = self.buffered()? {
                 return Ok(Some(message));
             }
-            if !self.fill()? {
+            if !self.fill(RecvFlags::empty())? {
                 return match self.start == self.end {
                     true => Ok(None),
                     false => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -252,8 +275,16 @@ impl Receiver {
         Ok(Some((message, self.descriptors.drain(..wanted).collect())))
     }
 
+    /// Reads once what has come, and does not wait for it; `false` at the end.
+    pub(crate) fn fill_now(&mut self) -> io::Result<bool> {
+        match self.fill(RecvFlags::DONTWAIT) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            filled => filled,
+        }
+    }
+
     /// Reads more; `false` at the end.
-    fn fill(&mut self) -> io::Result<bool> {
+    fn fill(&mut self, flags: RecvFlags) -> io::Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -265,9 +296,9 @@ impl Receiver {
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
             let parts = &mut [IoSliceMut::new(&mut self.buffer[self.end..])];
-            match recvmsg(&self.socket, parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(&self.socket, parts, &mut beside, flags | RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received.bytes,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         };

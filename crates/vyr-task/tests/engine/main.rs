@@ -5,6 +5,7 @@ mod guests;
 mod hostile;
 mod isolation;
 mod keyvalue;
+mod source;
 mod states;
 mod states_end;
 mod support;

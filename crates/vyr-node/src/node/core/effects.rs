@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use vyr_journal::{Body, Checkpoint, Sealed, SignedCheckpoint, StateId, TaskId, root_at};
+use vyr_journal_sql::Entry;
 
 use super::{
     CHECKPOINT_EVERY, Core, Effect, LOOK_AT_OWNERS, RESTART_PAUSE, RETRY, Running, Unsaved, count,
@@ -16,17 +17,19 @@ use crate::node::error::NodeError;
 use crate::node::executor::Link;
 use crate::node::handle::{Snapshot, Waiting};
 use crate::node::program::Code;
-use crate::node::span::{Ended, end_spans, submit_span};
+use crate::node::span::{Ended, complete_span, execute_span, submit_span};
 use crate::node::{input, metrics::Metrics};
 use crate::process::wire::{InputFrom, Order, OutputTo, RunOrder};
 
 impl Core {
     /// The commit held: do what it promised.
     pub(super) fn perform(&mut self) {
-        self.work.ending.clear();
         let effects = std::mem::take(&mut self.work.effects);
         let batch = std::mem::take(&mut self.work.batch);
+        let mut batch: Vec<Option<Entry>> = batch.into_iter().map(Some).collect();
         let watched = !self.work.subscribers.is_empty();
+        // What a task's beginning looks like is worked out only if somebody wants to see it.
+        let from_the_start = self.work.subscribers.want_all();
         let mut answers = Vec::new();
         for effect in effects {
             match effect {
@@ -38,22 +41,23 @@ impl Core {
                 Effect::Answer(answer) => answers.push(answer),
                 Effect::Accepted(seq) => {
                     count(&self.metrics.accepted);
-                    if watched && let Some(task) = self.ledger.tasks().get(&seq) {
+                    if from_the_start && let Some(task) = self.ledger.tasks().get(&seq) {
                         let id = TaskId::new(self.ledger.origin(), seq);
                         let span = submit_span(id, &task.accepted, task.accepted_at);
                         self.work.subscribers.publish(&span, &self.metrics.spans_dropped);
                     }
                 }
                 Effect::Ended(place, traceparent) if watched => {
-                    if let Some(entry) = batch.get(place)
-                        && let Body::Ended(statement) = &entry.event.body
+                    let entry = batch.get_mut(place).and_then(Option::take);
+                    if let Some((event, leaf)) = entry.map(Entry::into_event)
+                        && let Body::Ended(statement) = event.body
                     {
-                        let leaf = entry.event.to_leaf();
-                        let (seq, statement) = (entry.event.seq, (**statement).clone());
-                        let ended = Arc::new(Ended { seq, statement, leaf });
-                        for span in end_spans(&ended, &traceparent) {
+                        let ended = Arc::new(Ended { seq: event.seq, statement: *statement, leaf });
+                        if from_the_start && let Some(span) = execute_span(&ended, &traceparent) {
                             self.work.subscribers.publish(&span, &self.metrics.spans_dropped);
                         }
+                        let span = complete_span(&ended, &traceparent);
+                        self.work.subscribers.publish(&span, &self.metrics.spans_dropped);
                     }
                 }
                 Effect::Ended(..) => {}
@@ -84,10 +88,10 @@ impl Core {
         for reply in std::mem::take(&mut self.work.checkpoint_for) {
             let _ = reply.send(Err(NodeError::Unwritable { why: why.clone(), hint: hint.clone() }));
         }
-        self.work.batch.clear();
         // Their numbers may become another process's.
         self.work.mine.retain(|seq| *seq < self.journal.size());
-        self.work.unsaved = std::mem::take(&mut self.work.ending);
+        let batch = std::mem::take(&mut self.work.batch);
+        self.work.unsaved = batch.into_iter().filter_map(Unsaved::of).collect();
         self.work.retry_at = Some(Instant::now() + RETRY);
         // Who was found dead in this turn is to be found again.
         self.work.look_at_owners = self.work.retry_at;
@@ -213,6 +217,9 @@ impl Core {
     /// Its start is on the disk, but it cannot be given to `tasks`: it fails in the next turn.
     fn not_dispatched(&mut self, seq: u64, why: &str) {
         if let Some(running) = self.work.running.remove(&seq) {
+            if let Some(due) = running.due {
+                self.work.deadlines.remove(&(due, seq));
+            }
             self.left(seq, &running.artifact);
         }
         let ending =
@@ -251,8 +258,7 @@ impl Core {
     pub(super) fn start_tasks(&mut self) {
         let generation = self.work.generation + 1;
         self.work.restart_at = None;
-        let started =
-            self.host.start_tasks().and_then(|socket| Link::new(socket, generation, &self.inbox));
+        let started = self.host.start_tasks().and_then(|socket| Link::new(socket, generation));
         match started {
             Ok(link) => {
                 self.work.generation = generation;

@@ -158,7 +158,8 @@ enum Effect {
 struct Running {
     limits: Limits,
     artifact: Digest,
-    since: Instant,
+    /// When `tasks` must have reported its end.
+    due: Option<Instant>,
     /// Its output comes through a pipe, and how far that is.
     spilled: Option<Option<Result<(Digest, u64), String>>>,
     /// Its outcome, which waits for the output.
@@ -168,12 +169,31 @@ struct Running {
 }
 
 /// An end that has to be written.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Unsaved {
     task: u64,
     ending: Ending,
     content: Option<Vec<u8>>,
     log: Option<Vec<u8>>,
+}
+
+impl Unsaved {
+    /// The end that an entry says, if it says one: the commit that held it failed.
+    fn of(entry: Entry) -> Option<Self> {
+        let (event, content, log) = entry.into_parts();
+        let Body::Ended(statement) = event.body else { return None };
+        let told = statement.predicate;
+        let ending = Ending {
+            state: told.state,
+            reason: told.reason,
+            exit_code: told.exit_code,
+            message: told.message,
+            input: Some(told.input),
+            output: Some(told.output),
+            usage: told.usage,
+        };
+        Some(Self { task: told.task_id.seq(), ending, content, log })
+    }
 }
 
 pub(crate) struct Core {
@@ -229,7 +249,6 @@ pub(crate) struct Work {
     // Of the turn that is under way.
     batch: Vec<Entry>,
     effects: Vec<Effect>,
-    ending: Vec<Unsaved>,
 }
 
 impl Work {
@@ -261,7 +280,6 @@ impl Work {
             mine: HashSet::new(),
             batch: Vec::new(),
             effects: Vec::new(),
-            ending: Vec::new(),
         }
     }
 }
@@ -333,8 +351,7 @@ impl Core {
         self.start_tasks();
         let mut commands = Vec::new();
         loop {
-            let until = self.next_moment();
-            self.inbox.take(until, &mut commands);
+            self.gather(&mut commands);
             if self.turn(&mut commands) {
                 break;
             }
@@ -342,6 +359,27 @@ impl Core {
         self.host.stop_tasks();
         // A last word on what is durable.
         let _ = self.checkpoint();
+    }
+
+    /// All that was said since the last turn; nothing when something else is due.
+    fn gather(&mut self, commands: &mut Vec<Command>) {
+        let until = self.next_moment();
+        self.listen(commands);
+        while commands.is_empty() && until.is_none_or(|until| Instant::now() < until) {
+            let link = self.work.link.as_ref().and_then(Link::readable);
+            let said = self.inbox.wait(link, until);
+            self.inbox.take(commands);
+            if said && let Some(link) = &mut self.work.link {
+                link.read(commands);
+            }
+        }
+    }
+
+    fn listen(&mut self, commands: &mut Vec<Command>) {
+        self.inbox.take(commands);
+        if let Some(link) = &mut self.work.link {
+            link.read(commands);
+        }
     }
 
     /// When something has to be done though nobody says anything.
@@ -393,8 +431,6 @@ impl Core {
         if failed.is_none() {
             self.admit();
             failed = self.commit().err();
-        } else {
-            self.work.batch.clear();
         }
         match failed {
             None => self.perform(),
@@ -425,7 +461,7 @@ impl Core {
         let event = Event { body, seq, time: now(), v: EVENT_VERSION };
         // What the ledger decides, it can take in.
         self.ledger.evolve(&event).unwrap_or_else(|e| panic!("decided the impossible: {e}"));
-        self.work.batch.push(Entry { event, content, log });
+        self.work.batch.push(Entry::new(event, content, log));
         seq
     }
 

@@ -254,19 +254,20 @@ impl Core {
                 continue;
             };
             let task = &self.ledger.tasks()[&seq];
+            let limits = task.accepted.limits;
+            let deadline = std::time::Duration::from_millis(limits.deadline_ms);
             let running = Running {
-                limits: task.accepted.limits,
+                limits,
                 artifact: task.accepted.artifact.digest,
-                since: Instant::now(),
+                due: Instant::now().checked_add(deadline + super::GRACE),
                 spilled: None,
                 done: None,
                 input_failed: None,
             };
             let waited = now().as_microsecond() - task.accepted_at.as_microsecond();
             self.metrics.wait_us.add(waited.max(0).unsigned_abs());
-            let deadline = std::time::Duration::from_millis(running.limits.deadline_ms);
-            if let Some(at) = running.since.checked_add(deadline + super::GRACE) {
-                self.work.deadlines.insert((at, seq));
+            if let Some(due) = running.due {
+                self.work.deadlines.insert((due, seq));
             }
             self.record(body, None, None);
             self.work.running.insert(seq, running);
@@ -309,7 +310,10 @@ impl Core {
             return;
         }
         let Some(running) = self.work.running.remove(&task) else { return };
-        let Some((outcome, log)) = running.done else { return };
+        if let Some(due) = running.due {
+            self.work.deadlines.remove(&(due, task));
+        }
+        let Some((mut outcome, log)) = running.done else { return };
         self.metrics.run_us.add(outcome.usage.run_us);
         let (output, content) = match running.spilled {
             Some(Some(Ok((digest, bytes)))) => {
@@ -319,7 +323,8 @@ impl Core {
             _ => {
                 let bytes = outcome.output.len() as u64;
                 let digest = Digest::of(&outcome.output);
-                (Ok(Counted { bytes, complete: true, digest }), Some(outcome.output.clone()))
+                let content = std::mem::take(&mut outcome.output);
+                (Ok(Counted { bytes, complete: true, digest }), Some(content))
             }
         };
         let mut ending = ending_of(&outcome);
@@ -350,9 +355,9 @@ impl Core {
         }
     }
 
-    /// Writes a task's end. What cannot be committed now is kept for later.
+    /// Writes a task's end. What cannot be committed now is kept for later (`undo`).
     pub(super) fn end(&mut self, unsaved: Unsaved) {
-        let Unsaved { task, ending, content, log } = unsaved.clone();
+        let Unsaved { task, ending, mut content, mut log } = unsaved;
         let Some(alive) = self.ledger.tasks().get(&task) else { return };
         let accepted = alive.accepted.clone();
         let id = TaskId::new(self.ledger.origin(), task);
@@ -364,7 +369,6 @@ impl Core {
             program.waiting.retain(|other| *other != task);
         }
         self.take_input(task);
-        let (mut content, mut log) = (content, log);
         for body in bodies {
             match &body {
                 Body::Ended(statement) => {
@@ -387,7 +391,6 @@ impl Core {
             }
             self.record(body, content.take(), log.take());
         }
-        self.work.ending.push(unsaved);
     }
 }
 
