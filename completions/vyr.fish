@@ -41,6 +41,14 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "events" -d 'Print the journ
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "verify" -d 'Check a receipt, or a whole journal'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "checkpoint" -d 'Print a signed checkpoint over all events there are'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "node" -d 'The node of this data directory'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "init" -d 'Begin a site: draw its prefix, write commented files'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "lock" -d 'Allocate what the intent needs: addresses, the next epoch. Writes vyr.lock'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "check" -d 'Compile the site, prove its invariants, run its contracts. Writes nothing'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "plan" -d 'Compile the site and show what would change. Writes nothing but what it is told to'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "diff" -d 'Compare two plans by what they mean: who gains or loses reach to what'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "history" -d 'List the plans that led here, and who approved them'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "explain" -d 'Say where something comes from, or what happens to packets'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "graph" -d 'Show who is connected to what, and who reaches what'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bench" -d 'Measure this build beside its references'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
@@ -223,6 +231,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand events; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand events; and __fish_seen_subcommand_from rebuild" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand events; and __fish_seen_subcommand_from rebuild" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand verify" -l trust -d 'The public keys of nodes: lines of allowed_signers, or .pub files' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand verify" -l threshold -d 'How many of several operators must have approved a plan' -r
 complete -c vyr -n "__fish_vyr_using_subcommand verify" -l since -d 'A checkpoint that was kept elsewhere, as `vyr checkpoint` wrote it' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand verify" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand verify" -l journal -d 'Check the data directory\'s journal instead'
@@ -240,14 +249,63 @@ complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcom
 complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand init" -l name -d 'The site\'s name [default: the directory\'s]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand init" -l operator -d 'Your public key: the first operator' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand init" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand init" -l schemas -d 'Only write the schemas of this version again'
+complete -c vyr -n "__fish_vyr_using_subcommand init" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand check" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand check" -l junit -d 'Write the results as JUnit XML too: a file, or - for stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand check" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand check" -l spof -d 'List what remains a single point of failure, and why'
+complete -c vyr -n "__fish_vyr_using_subcommand check" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l out -d 'Write the plan, canonical JSON: a file, or - for stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -a "sign" -d 'Approve the plan: sign its digest. Writes plans/'
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l key -d 'Sign with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l expires -d 'How long the approval counts, such as 24h' -r
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l approval -d 'The text that was signed elsewhere' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l signature -d 'Its signature' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l request -d 'Print the text to sign elsewhere'
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand diff" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand diff" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand diff" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand history" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand history" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand history" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand explain" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand explain" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand explain" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand graph" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand graph" -l svg -d 'Draw it: a file, or - for stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand graph" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand graph" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand graph" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -f -a "task" -d 'The task engine beside bare Wasmtime'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -287,6 +345,14 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l quick -d 'A quick look: 3 short rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l against -d 'Compare this build with another one: the path of its `vyr`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l one-round -d 'Measure one site in this process' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l quick -d 'A quick look: 3 rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

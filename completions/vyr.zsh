@@ -435,6 +435,7 @@ esac
 (verify)
 _arguments "${_arguments_options[@]}" : \
 '--trust=[The public keys of nodes\: lines of allowed_signers, or .pub files]:KEYS:_files' \
+'(--journal)--threshold=[How many of several operators must have approved a plan]:K:_default' \
 '--since=[A checkpoint that was kept elsewhere, as \`vyr checkpoint\` wrote it]:FILE:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--journal[Check the data directory'\''s journal instead]' \
@@ -442,7 +443,7 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::file -- A receipt, as `vyr task receipt` wrote it:_files' \
+'::file -- A receipt, as `vyr task receipt` wrote it, or a plan of plans/ beside its approvals:_files' \
 && ret=0
 ;;
 (checkpoint)
@@ -482,6 +483,119 @@ _arguments "${_arguments_options[@]}" : \
         esac
     ;;
 esac
+;;
+(init)
+_arguments "${_arguments_options[@]}" : \
+'--name=[The site'\''s name \[default\: the directory'\''s\]]:NAME:_default' \
+'--operator=[Your public key\: the first operator]:FILE.pub:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--schemas[Only write the schemas of this version again]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::directory -- Where \[default\: here\]:_files' \
+&& ret=0
+;;
+(lock)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(check)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--junit=[Write the results as JUnit XML too\: a file, or - for stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--spof[List what remains a single point of failure, and why]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(plan)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--out=[Write the plan, canonical JSON\: a file, or - for stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+":: :_vyr__subcmd__plan_commands" \
+"*::: :->plan" \
+&& ret=0
+
+    case $state in
+    (plan)
+        words=($line[2] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-plan-command-$line[2]:"
+        case $line[2] in
+            (sign)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'(--request --approval)--key=[Sign with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'--expires=[How long the approval counts, such as 24h]:TIME:_default' \
+'--approval=[The text that was signed elsewhere]:TEXT:_files' \
+'--signature=[Its signature]:SIG:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--approval)--request[Print the text to sign elsewhere]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(diff)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::before -- sha256\:.. of plans/, a file, `applied`, `intent` or `empty`:_default' \
+'::after -- The other one:_default' \
+&& ret=0
+;;
+(history)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+&& ret=0
+;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':id -- An address, prefix, rule, key, name or invariant; or where packets come from:_default' \
+'::to -- Where packets go\: client\:ID, lan\:INTERFACE, internet, an address, a prefix..:_default' \
+'::service -- With which protocol and port\: any, icmp, tcp/443..:_default' \
+&& ret=0
+;;
+(graph)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--svg=[Draw it\: a file, or - for stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
 ;;
 (doctor)
 _arguments "${_arguments_options[@]}" : \
@@ -556,6 +670,19 @@ memory\:"Memory of an idle node and of tasks that wait"))' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(plan)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--against=[Compare this build with another one\: the path of its \`vyr\`]:BASE:_files' \
+'--one-round=[Measure one site in this process]:CLIENTS:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -599,6 +726,14 @@ _vyr_commands() {
 'verify:Check a receipt, or a whole journal' \
 'checkpoint:Print a signed checkpoint over all events there are' \
 'node:The node of this data directory' \
+'init:Begin a site\: draw its prefix, write commented files' \
+'lock:Allocate what the intent needs\: addresses, the next epoch. Writes vyr.lock' \
+'check:Compile the site, prove its invariants, run its contracts. Writes nothing' \
+'plan:Compile the site and show what would change. Writes nothing but what it is told to' \
+'diff:Compare two plans by what they mean\: who gains or loses reach to what' \
+'history:List the plans that led here, and who approved them' \
+'explain:Say where something comes from, or what happens to packets' \
+'graph:Show who is connected to what, and who reaches what' \
 'doctor:Say what this machine offers, what it does not, and why' \
 'bench:Measure this build beside its references' \
 'completions:Print a completion script for a shell' \
@@ -670,6 +805,7 @@ _vyr__subcmd__bench_commands() {
     local commands; commands=(
 'task:The task engine beside bare Wasmtime' \
 'node:A node beside a reference that pays for transport and disk alone' \
+'plan:The plan compiler, from 10 to 10,000 clients' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
 }
@@ -678,10 +814,20 @@ _vyr__subcmd__bench__subcmd__node_commands() {
     local commands; commands=()
     _describe -t commands 'vyr bench node commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__bench__subcmd__plan_commands] )) ||
+_vyr__subcmd__bench__subcmd__plan_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench plan commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__bench__subcmd__task_commands] )) ||
 _vyr__subcmd__bench__subcmd__task_commands() {
     local commands; commands=()
     _describe -t commands 'vyr bench task commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__check_commands] )) ||
+_vyr__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr check commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__checkpoint_commands] )) ||
 _vyr__subcmd__checkpoint_commands() {
@@ -692,6 +838,11 @@ _vyr__subcmd__checkpoint_commands() {
 _vyr__subcmd__completions_commands() {
     local commands; commands=()
     _describe -t commands 'vyr completions commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__diff_commands] )) ||
+_vyr__subcmd__diff_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr diff commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__doctor_commands] )) ||
 _vyr__subcmd__doctor_commands() {
@@ -709,6 +860,26 @@ _vyr__subcmd__events_commands() {
 _vyr__subcmd__events__subcmd__rebuild_commands() {
     local commands; commands=()
     _describe -t commands 'vyr events rebuild commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__explain_commands] )) ||
+_vyr__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr explain commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__graph_commands] )) ||
+_vyr__subcmd__graph_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr graph commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__history_commands] )) ||
+_vyr__subcmd__history_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr history commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__init_commands] )) ||
+_vyr__subcmd__init_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr init commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__key_commands] )) ||
 _vyr__subcmd__key_commands() {
@@ -734,6 +905,11 @@ _vyr__subcmd__key__subcmd__trust_commands() {
     local commands; commands=()
     _describe -t commands 'vyr key trust commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__lock_commands] )) ||
+_vyr__subcmd__lock_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr lock commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__metrics_commands] )) ||
 _vyr__subcmd__metrics_commands() {
     local commands; commands=()
@@ -750,6 +926,18 @@ _vyr__subcmd__node_commands() {
 _vyr__subcmd__node__subcmd__key_commands() {
     local commands; commands=()
     _describe -t commands 'vyr node key commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__plan_commands] )) ||
+_vyr__subcmd__plan_commands() {
+    local commands; commands=(
+'sign:Approve the plan\: sign its digest. Writes plans/' \
+    )
+    _describe -t commands 'vyr plan commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__plan__subcmd__sign_commands] )) ||
+_vyr__subcmd__plan__subcmd__sign_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr plan sign commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__run_commands] )) ||
 _vyr__subcmd__run_commands() {
