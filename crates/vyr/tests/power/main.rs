@@ -79,6 +79,9 @@ const HOLDS: &str = "power::what_was_acknowledged_is_there_after_every_power_cut
 const READS: &str = "power::a_sector_of_the_store_that_was_lost_is_found_out";
 const NOTICES: &str = "power::a_disk_that_lies_about_flushing_is_found_out";
 
+/// Moments before anything was acknowledged: a node that never ran must come up as well.
+const FIRST_STARTS: usize = 5;
+
 /// The image is sparse; fifty moments fill a small part of it.
 const DISK_BYTES: u64 = 1 << 30;
 
@@ -150,8 +153,9 @@ enum Moment {
 impl Moment {
     fn draw(n: usize, random: &mut Random) -> Self {
         match random.below(8) {
-            // The first boots make what is there: their cuts are under load.
-            0 if n > 1 => Self::Boot(random.below(200)),
+            // A first start of some 160 commands, which the next boot has to go on with.
+            _ if n < FIRST_STARTS => Self::Boot(random.below(60)),
+            0 => Self::Boot(random.below(200)),
             0..=5 => Self::Command(random.below(500)),
             _ => Self::Time { acknowledged: 1 + random.below(60), ms: random.below(300) },
         }
