@@ -27,9 +27,10 @@
 //! 6. What was stored or put, and acknowledged, can be read or run.
 //! 7. The same key is the same task, also when its answer never came.
 //!
-//! With `VYR_FULL` set only (`make test-full`): fifty moments take about twenty minutes. `VYR_MOMENTS`
-//! says another number, `VYR_SEED` the seed. A seed gives the same moments and the same fates of
-//! sectors, but the machine's own timing is not fixed: the image of a run that failed is kept.
+//! With `VYR_FULL` set only (`make test-full`): fifty moments take half an hour of two busy cores.
+//! `VYR_MOMENTS` says another number, `VYR_SEED` the seed. A seed gives the same moments and the same
+//! fates of sectors, but the machine's own timing is not fixed: the image of a run that failed is
+//! kept.
 //!
 //! Without the usual harness, because process 1 of the machine is this program.
 
@@ -156,7 +157,7 @@ impl Moment {
             // A first start of some 160 commands, which the next boot has to go on with.
             _ if n < FIRST_STARTS => Self::Boot(random.below(60)),
             0 => Self::Boot(random.below(200)),
-            0..=5 => Self::Command(random.below(500)),
+            1..=5 => Self::Command(random.below(500)),
             _ => Self::Time { acknowledged: 1 + random.below(60), ms: random.below(300) },
         }
     }
@@ -380,9 +381,11 @@ fn what_was_acknowledged_is_there_after_every_power_cut() {
             run.cuts_with_loss,
             run.lost_sectors,
         );
-        // Else the disk kept everything, and nothing was shown.
-        assert!(run.cuts_with_loss * 2 > moments, "the cuts cost too little");
-        assert!(totals.completed > totals.lost, "most tasks complete");
+        if moments > 2 * FIRST_STARTS {
+            // Else the disk kept everything, and nothing was shown.
+            assert!(run.cuts_with_loss * 2 > moments, "the cuts cost too little");
+            assert!(totals.completed > totals.lost, "most tasks complete");
+        }
     });
 }
 
