@@ -1,22 +1,28 @@
 #!/usr/bin/env bash
 # Sees to it that this machine has what a task of the Makefile needs, then runs the task.
 #
-#   scripts/setup.sh build|demo|test [COMMAND [ARGUMENT..]]
+#   scripts/setup.sh build|demo|test|test-full [COMMAND [ARGUMENT..]]
 #
 # As root on a system with apt-get it installs the packages that are missing and says why. As
-# anyone else it says what to install. It ends with 1 only for what the task cannot do without.
+# anyone else it says what to install. It ends with 1 only for what the task cannot do without;
+# what test-full alone wants, its tests can do without: they read `not run: reason`.
 #
 # The command runs with RUSTUP_TOOLCHAIN set to the pinned toolchain: then rustup does not insist
 # on the wasm targets of rust-toolchain.toml, which only a rebuild of the guests needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-task=${1:?usage: scripts/setup.sh build|demo|test [COMMAND [ARGUMENT..]]}
+task=${1:?usage: scripts/setup.sh build|demo|test|test-full [COMMAND [ARGUMENT..]]}
 shift
+full=
 case $task in
     build | demo | test) ;;
+    test-full)
+        full=yes
+        task=test
+        ;;
     *)
-        echo "setup: no task $task; there are build, demo and test" >&2
+        echo "setup: no task $task; there are build, demo, test and test-full" >&2
         exit 1
         ;;
 esac
@@ -33,12 +39,16 @@ have() {
 # Tools: each with its Debian package and the reason we want it.
 packages=()
 missing=()
-need() {
+want() {
     local tool=$1 package=$2 reason=$3
     have "$tool" && return
     say "$tool is missing: $reason (package $package)"
     packages+=("$package")
-    missing+=("$tool")
+}
+need() {
+    have "$1" && return
+    want "$@"
+    missing+=("$1")
 }
 
 need gcc gcc "links Rust programs"
@@ -49,6 +59,10 @@ fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
+fi
+if [[ $full ]]; then
+    want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"
+    want mkfs.ext4 e2fsprogs "makes the file system of that machine"
 fi
 
 if ((${#packages[@]} > 0)); then

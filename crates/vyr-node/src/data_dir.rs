@@ -162,10 +162,11 @@ impl DataDir {
         self.directory("cache")
     }
 
-    /// Makes and names a directory inside.
+    /// Makes, durably, and names a directory inside.
     pub(crate) fn directory(&self, name: &str) -> Result<PathBuf, DataDirError> {
         let path = self.path.join(name);
-        match DirBuilder::new().mode(0o700).create(&path) {
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        match made.and_then(|()| sync_names(path.parent())) {
             Ok(()) => Ok(path),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(path),
             Err(source) => Err(DataDirError::Use { path, source }),
@@ -194,7 +195,7 @@ impl DataDir {
     }
 }
 
-/// Writes a private file (0600) that must not be there yet, whole or not at all: of many
+/// Writes a private file (0600) that must not be there yet, durably, whole or not at all: of many
 /// processes at once the first wins and the others leave its file alone.
 pub(crate) fn write_once(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
@@ -205,8 +206,18 @@ pub(crate) fn write_once(path: &Path, content: &[u8]) -> io::Result<()> {
     let linked = written.and_then(|()| fs::hard_link(&temporary, path));
     let removed = fs::remove_file(&temporary);
     match linked {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked.and(removed),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked.and(removed)?,
+    }
+    // Also for who was not first: what they do next must not outlive the file they rely on.
+    sync_names(path.parent())
+}
+
+/// Makes the names in a directory durable: a synced file without a name is lost with the power.
+fn sync_names(directory: Option<&Path>) -> io::Result<()> {
+    match directory {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -217,8 +228,5 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content).and_then(|()| file.sync_all())?;
     fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    sync_names(path.parent())
 }

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use vyr_api::control::TaskState;
 
-use crate::place::{Place, Random, block, full, in_time, run, submission};
+use crate::place::{Place, block, full, in_time, run, submission};
+use crate::random::{Random, seed};
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4), with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -171,7 +172,7 @@ fn what_is_no_call_ends_its_connection_and_nothing_else() {
 #[test]
 fn random_changes_of_good_calls_end_their_connection_and_nothing_else() {
     let rounds = if full() { 5_000 } else { 300 };
-    let mut random = Random::new();
+    let mut random = Random::seeded(seed());
     let place = Place::new();
     let hello = place.put_hello();
     block(async {

@@ -11,10 +11,9 @@ use vyr_api::{Client, Endpoint};
 use vyr_journal::TaskState;
 
 use crate::history::History;
-use crate::place::{
-    Daemon, HANG, Place, Random, block, children, ends, full, in_time, kill, until,
-};
+use crate::place::{Daemon, HANG, Place, block, children, ends, full, in_time, kill, until};
 use crate::place::{ended, is_root, is_there, submission};
+use crate::random::{Random, seed};
 
 /// Submissions under way at once.
 const WINDOW: usize = 32;
@@ -86,7 +85,7 @@ async fn more(acknowledged: &mut watch::Receiver<usize>, count: u64) {
 #[test]
 fn whatever_is_killed_nothing_accepted_is_lost_and_nothing_ends_twice() {
     let moments = if full() { 200 } else { 12 };
-    let mut random = Random::new();
+    let mut random = Random::seeded(seed());
     let place = Place::new();
     let hello = place.put_hello();
     block(async {

@@ -18,4 +18,5 @@ mod kill;
 mod overload;
 mod place;
 mod processes;
+mod random;
 mod stop;
