@@ -60,7 +60,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand run" -s q -l quiet -d 'No summar
 complete -c vyr -n "__fish_vyr_using_subcommand run" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand up" -l config -d 'The configuration [default: /etc/vyr/vyr.toml for root, else DATA/vyr.toml]' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand up" -l checkpoint-out -d 'Write each new signed checkpoint here too, for `vyr verify --journal --since`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand up" -l checkpoint-out -d 'Give each new signed checkpoint to a file too, or to a command: `| PROGRAM WORDS..`' -r
 complete -c vyr -n "__fish_vyr_using_subcommand up" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand up" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand up" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -55,7 +55,7 @@ _arguments "${_arguments_options[@]}" : \
 (up)
 _arguments "${_arguments_options[@]}" : \
 '--config=[The configuration \[default\: /etc/vyr/vyr.toml for root, else DATA/vyr.toml\]]:FILE:_files' \
-'--checkpoint-out=[Write each new signed checkpoint here too, for \`vyr verify --journal --since\`]:FILE:_files' \
+'--checkpoint-out=[Give each new signed checkpoint to a file too, or to a command\: \`| PROGRAM WORDS..\`]:FILE|CMD:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \

@@ -9,6 +9,7 @@
 //! Not here: commands (`tests/cli`), the core in one process (`vyr-node`), figures of speed.
 
 mod access;
+mod checkpoint_out;
 mod connections;
 mod disk_full;
 mod garbage;
