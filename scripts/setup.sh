@@ -49,6 +49,7 @@ fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
+    need strace strace "counts the syncs of a node"
 fi
 
 if ((${#packages[@]} > 0)); then

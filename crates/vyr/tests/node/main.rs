@@ -20,3 +20,4 @@ mod overload;
 mod place;
 mod processes;
 mod stop;
+mod syncs;
