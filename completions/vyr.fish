@@ -277,7 +277,8 @@ clients\t'1, 8 and 64 clients with a call a task'
 receipts\t'Receipts a second'
 hop\t'From the start of a task to its end, less its run and a commit'
 otlp\t'One streaming client, with spans exported and without'
-memory\t'Memory of an idle node and of tasks that wait'"
+memory\t'Memory of an idle node and of tasks that wait'
+cancel\t'How long guests live that are cancelled or overdue'"
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l arm-ms -d 'Milliseconds of each arm in a round' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l out -d 'Where the report goes' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l dir -d 'Where both journals go: a new directory in this one, on a disk' -r -F

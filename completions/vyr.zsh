@@ -543,7 +543,8 @@ clients\:"1, 8 and 64 clients with a call a task"
 receipts\:"Receipts a second"
 hop\:"From the start of a task to its end, less its run and a commit"
 otlp\:"One streaming client, with spans exported and without"
-memory\:"Memory of an idle node and of tasks that wait"))' \
+memory\:"Memory of an idle node and of tasks that wait"
+cancel\:"How long guests live that are cancelled or overdue"))' \
 '--arm-ms=[Milliseconds of each arm in a round]:MS:_default' \
 '--out=[Where the report goes]:DIR:_files' \
 '--dir=[Where both journals go\: a new directory in this one, on a disk]:DIR:_files' \
