@@ -19,5 +19,6 @@ mod kill;
 mod overload;
 mod place;
 mod processes;
+mod retention;
 mod stop;
 mod syncs;
