@@ -15,5 +15,5 @@ demo: ## sign, run and verify one task on real events
 test: ## run every check there is
 	scripts/setup.sh test cargo xtask ci
 
-test-full: ## the same, then the demo with a release build
+test-full: ## the same at full size, then fuzzing, the demo and a million tasks with a release build
 	scripts/setup.sh test cargo xtask ci --full

@@ -20,5 +20,6 @@ mod overload;
 mod place;
 mod processes;
 mod retention;
+mod soak;
 mod stop;
 mod syncs;
