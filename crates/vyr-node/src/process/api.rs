@@ -253,6 +253,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     };
     let about = About {
         processes: Arc::new(processes),
+        telemetry: otlp.as_ref().map(Otlp::health),
         limits: settings.limits,
         ceilings: settings.ceilings,
     };

@@ -23,3 +23,4 @@ mod retention;
 mod soak;
 mod stop;
 mod syncs;
+mod telemetry;

@@ -186,9 +186,16 @@ impl Place {
 
     /// Starts a node; it need not be ready yet.
     pub(crate) fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
         let log = self.path("up.log");
         let stderr = OpenOptions::new().append(true).create(true).open(&log).expect("a log");
-        let child = self.command(&["up"]).stdout(Stdio::null()).stderr(stderr).spawn();
+        let mut command = self.command(&["up"]);
+        command.envs(environment.iter().copied());
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         Daemon {
             child: child.expect("vyr starts"),
             log,
