@@ -24,3 +24,4 @@ mod soak;
 mod stop;
 mod syncs;
 mod telemetry;
+mod uninstall;
