@@ -167,6 +167,13 @@ struct Running {
     input_failed: Option<String>,
 }
 
+impl Running {
+    /// When `tasks` must have reported it.
+    fn due(&self) -> Option<Instant> {
+        self.since.checked_add(Duration::from_millis(self.limits.deadline_ms) + GRACE)
+    }
+}
+
 /// An end that has to be written.
 #[derive(Debug, Clone)]
 struct Unsaved {

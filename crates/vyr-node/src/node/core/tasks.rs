@@ -264,8 +264,7 @@ impl Core {
             };
             let waited = now().as_microsecond() - task.accepted_at.as_microsecond();
             self.metrics.wait_us.add(waited.max(0).unsigned_abs());
-            let deadline = std::time::Duration::from_millis(running.limits.deadline_ms);
-            if let Some(at) = running.since.checked_add(deadline + super::GRACE) {
+            if let Some(at) = running.due() {
                 self.work.deadlines.insert((at, seq));
             }
             self.record(body, None, None);
@@ -309,6 +308,10 @@ impl Core {
             return;
         }
         let Some(running) = self.work.running.remove(&task) else { return };
+        // Left until it is due, one of a minute or a day would be there for each task of that time.
+        if let Some(at) = running.due() {
+            self.work.deadlines.remove(&(at, task));
+        }
         let Some((outcome, log)) = running.done else { return };
         self.metrics.run_us.add(outcome.usage.run_us);
         let (output, content) = match running.spilled {
