@@ -15,5 +15,5 @@ demo: ## sign, run and verify one task on real events
 test: ## run every check there is
 	scripts/setup.sh test cargo xtask ci
 
-test-full: ## the same at full size, with power cuts, fuzzing and the demo
+test-full: ## the same at full size, with power cuts, fuzzing, the demo and a million tasks
 	scripts/setup.sh test-full cargo xtask ci --full

@@ -445,7 +445,7 @@ _vyr() {
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "sequential streaming clients receipts hop otlp memory" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "sequential streaming clients receipts hop otlp memory cancel" -- "${cur}"))
                     return 0
                     ;;
                 --arm-ms)

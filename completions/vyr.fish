@@ -68,7 +68,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand run" -s q -l quiet -d 'No summar
 complete -c vyr -n "__fish_vyr_using_subcommand run" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand up" -l config -d 'The configuration [default: /etc/vyr/vyr.toml for root, else DATA/vyr.toml]' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand up" -l checkpoint-out -d 'Write each new signed checkpoint here too, for `vyr verify --journal --since`' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand up" -l checkpoint-out -d 'Give each new signed checkpoint to a file too, or to a command: `| PROGRAM WORDS..`' -r
 complete -c vyr -n "__fish_vyr_using_subcommand up" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand up" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand up" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -335,7 +335,8 @@ clients\t'1, 8 and 64 clients with a call a task'
 receipts\t'Receipts a second'
 hop\t'From the start of a task to its end, less its run and a commit'
 otlp\t'One streaming client, with spans exported and without'
-memory\t'Memory of an idle node and of tasks that wait'"
+memory\t'Memory of an idle node and of tasks that wait'
+cancel\t'How long guests live that are cancelled or overdue'"
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l arm-ms -d 'Milliseconds of each arm in a round' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l out -d 'Where the report goes' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from node" -l dir -d 'Where both journals go: a new directory in this one, on a disk' -r -F

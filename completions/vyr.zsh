@@ -55,7 +55,7 @@ _arguments "${_arguments_options[@]}" : \
 (up)
 _arguments "${_arguments_options[@]}" : \
 '--config=[The configuration \[default\: /etc/vyr/vyr.toml for root, else DATA/vyr.toml\]]:FILE:_files' \
-'--checkpoint-out=[Write each new signed checkpoint here too, for \`vyr verify --journal --since\`]:FILE:_files' \
+'--checkpoint-out=[Give each new signed checkpoint to a file too, or to a command\: \`| PROGRAM WORDS..\`]:FILE|CMD:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -657,7 +657,8 @@ clients\:"1, 8 and 64 clients with a call a task"
 receipts\:"Receipts a second"
 hop\:"From the start of a task to its end, less its run and a commit"
 otlp\:"One streaming client, with spans exported and without"
-memory\:"Memory of an idle node and of tasks that wait"))' \
+memory\:"Memory of an idle node and of tasks that wait"
+cancel\:"How long guests live that are cancelled or overdue"))' \
 '--arm-ms=[Milliseconds of each arm in a round]:MS:_default' \
 '--out=[Where the report goes]:DIR:_files' \
 '--dir=[Where both journals go\: a new directory in this one, on a disk]:DIR:_files' \

@@ -59,6 +59,7 @@ fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
+    need strace strace "counts the syncs of a node"
 fi
 if [[ $full ]]; then
     want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"

@@ -13,7 +13,7 @@ use vyr_task::Kind;
 /// One guest in one form.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// `nop`, `hello` or `transform`.
+    /// `nop`, `hello`, `transform` or `probe`.
     pub name: &'static str,
     /// What it was built for.
     pub kind: Kind,
@@ -45,6 +45,15 @@ impl Guest {
             Ok(guest)
         };
         BUILT_IN.into_iter().map(guest).collect()
+    }
+
+    /// The one that misbehaves as its arguments say; never a case by itself.
+    pub(crate) fn probe(kind: Kind) -> Self {
+        let wasm: &[u8] = match kind {
+            Kind::Module => include_bytes!("../../workloads/bin/probe.wasip1.wasm"),
+            Kind::Component => include_bytes!("../../workloads/bin/probe.wasip2.wasm"),
+        };
+        Self { name: "probe", kind, wasm: Bytes::from_static(wasm) }
     }
 
     /// The name of its case: `hello-p1`.

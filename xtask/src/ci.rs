@@ -76,6 +76,8 @@ pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
     if full {
         ci.step("fuzz", |ci| ci.script("scripts/fuzz.sh"));
         ci.step("demo", |ci| ci.script("scripts/demo.sh"));
+        // With the binary that the demo built.
+        ci.step("soak", Ci::soak);
     }
     // Last, because it looks back at all of them.
     ci.step("not run", Ci::compare_not_run);
@@ -166,6 +168,18 @@ impl Ci<'_> {
         let args =
             ["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
         self.cargo_tests(&args)
+    }
+
+    /// A million tasks through one node, of the release build.
+    fn soak(&mut self) -> anyhow::Result<Outcome> {
+        let args = ["test", "--locked", "--package=vyr", "--test=node", "soak::", "--"];
+        let mut command = self.command(&args);
+        command
+            .arg("--nocapture")
+            .env("VYR_SOAK", "1000000")
+            .env("VYR_BIN", self.repo.target.join("release/vyr"));
+        let (ok, lines) = step::run_and_read(command.env(not_run::LOG_VARIABLE, &self.log))?;
+        Ok(Outcome::Tests { ok, totals: Totals::read(lines.iter().map(String::as_str)) })
     }
 
     /// The Python client against the binary that was built.

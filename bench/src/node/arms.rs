@@ -51,10 +51,11 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// `guest`, with the states it wants.
-    pub(crate) fn new(guest: &Guest, name: &str, states: &[&str]) -> Result<Self> {
-        let states = states.iter().map(|name| (*name).to_owned()).collect();
-        let spec = Spec { name: name.into(), args: Vec::new(), env: Default::default(), states };
+    /// `guest`, with its arguments and the states it wants.
+    pub(crate) fn new(guest: &Guest, name: &str, args: &[&str], states: &[&str]) -> Result<Self> {
+        let [args, states] =
+            [args, states].map(|words| words.iter().map(|word| (*word).to_owned()).collect());
+        let spec = Spec { name: name.into(), args, env: Default::default(), states };
         Ok(Self { artifact: Artifact::build(&spec, &guest.wasm)?, wasm: guest.wasm.clone() })
     }
 
@@ -64,13 +65,14 @@ impl Built {
 }
 
 impl NodeArm {
-    /// Starts `vyr up` on a new data directory below `directory`, with `environment` added, and
-    /// puts `guest` into it.
+    /// Starts `vyr up` on a new data directory below `directory`, with `environment` added and
+    /// configured by `config`, and puts `guest` into it.
     pub(crate) async fn start(
         vyr: &Path,
         directory: &Path,
         guest: &Guest,
         environment: &[(&'static str, String)],
+        config: &str,
     ) -> Result<Self> {
         let data = directory.join("node");
         let wasm = directory.join(guest.file_name());
@@ -78,6 +80,7 @@ impl NodeArm {
         // Makes the development key, and says what the guest prints.
         let line = Line::new(vyr).arg("--data-dir").arg(&data).arg("run").arg(&wasm);
         let output = Digest::of(&line.run()?.stdout).to_string();
+        fs::write(data.join("vyr.toml"), config)?;
         let data = DataDir::open(&data)?;
         let errors = fs::File::create(directory.join("node.log"))?;
         let child = Command::new(vyr)
@@ -96,7 +99,7 @@ impl NodeArm {
         let mut client = arm.ready().await?;
         let status = client.operator.status(StatusRequest {}).await?.into_inner();
         arm.processes = status.processes.into_iter().map(|of| (of.name, of.pid)).collect();
-        let built = Built::new(guest, "benchmark", &[])?;
+        let built = Built::new(guest, "benchmark", &[], &[])?;
         arm.target.artifact = arm.put(&built).await?;
         Ok(arm)
     }

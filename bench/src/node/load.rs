@@ -75,14 +75,15 @@ impl Target {
         SubmitTaskRequest { artifact_digest: self.artifact.clone(), ..Default::default() }
     }
 
-    async fn watch(&self, client: &mut Client) -> Result<Streaming<Span>> {
+    /// Terminal spans from now on.
+    pub(super) async fn watch(&self, client: &mut Client) -> Result<Streaming<Span>> {
         let filter = TraceFilter { terminal_only: true, live_only: true, ..Default::default() };
         let request = StreamTracesRequest { filter: Some(filter) };
         Ok(client.control.stream_traces(request).await?.into_inner())
     }
 
     /// The next terminal span's task, checked.
-    async fn next(&self, spans: &mut Streaming<Span>) -> Result<u64> {
+    pub(super) async fn next(&self, spans: &mut Streaming<Span>) -> Result<u64> {
         let span = spans.message().await?.context("the stream of spans ended")?;
         ensure!(span.dropped == 0, "{} spans were dropped", span.dropped);
         let end = span.end.as_ref().context("a span that is not terminal")?;

@@ -9,6 +9,7 @@
 //! Each part starts both arms on new directories and takes turns between them within a round.
 
 mod arms;
+mod cancel;
 mod collector;
 mod load;
 mod plot;
@@ -27,10 +28,11 @@ use vyr_journal::{Body, Event};
 use vyr_task::Kind;
 
 use self::arms::{Built, NodeArm, ReferenceArm};
+use self::cancel::Case;
 use self::collector::Collector;
 use self::load::{Seen, Stretch};
 pub use self::report::{
-    Arm, HopSample, Load, LoadRounds, LoadSample, MemorySample, OtlpSample, Report,
+    Arm, CancelSample, HopSample, Load, LoadRounds, LoadSample, MemorySample, OtlpSample, Report,
     SequentialSample, Settings, Way,
 };
 use self::rows::{Rows, Task};
@@ -85,10 +87,12 @@ pub enum Part {
     Otlp,
     /// Memory of an idle node and of tasks that wait.
     Memory,
+    /// How long guests live that are cancelled or overdue.
+    Cancel,
 }
 
 /// All, in the order in which they are measured.
-const PARTS: [(Part, &str); 7] = [
+const PARTS: [(Part, &str); 8] = [
     (Part::Memory, "memory"),
     (Part::Sequential, "sequential"),
     (Part::Streaming, "streaming"),
@@ -96,6 +100,7 @@ const PARTS: [(Part, &str); 7] = [
     (Part::Receipts, "receipts"),
     (Part::Hop, "hop"),
     (Part::Otlp, "otlp"),
+    (Part::Cancel, "cancel"),
 ];
 
 /// What a run is asked for.
@@ -155,6 +160,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
             Part::Hop => bench.hop(&mut report, progress),
             Part::Otlp => bench.otlp(&mut report, progress),
             Part::Memory => bench.memory(&mut report, progress),
+            Part::Cancel => bench.cancel(&mut report, progress),
         };
         // One part that cannot be measured must not cost the others.
         if let Err(error) = measured {
@@ -232,7 +238,7 @@ impl<'a> Bench<'a> {
     }
 
     fn node(&self, directory: &TempDir) -> Result<NodeArm> {
-        self.runtime.block_on(NodeArm::start(&self.vyr, directory.path(), &self.guest, &[]))
+        self.runtime.block_on(NodeArm::start(&self.vyr, directory.path(), &self.guest, &[], ""))
     }
 
     /// Both arms, and what a task leaves.
@@ -374,8 +380,8 @@ impl<'a> Bench<'a> {
         let (on, off) = (self.directory()?, self.directory()?);
         let (on, off) = self.runtime.block_on(async {
             let environment = collector.environment();
-            let on = NodeArm::start(&self.vyr, on.path(), &self.guest, &environment).await?;
-            let off = NodeArm::start(&self.vyr, off.path(), &self.guest, &[]).await?;
+            let on = NodeArm::start(&self.vyr, on.path(), &self.guest, &environment, "").await?;
+            let off = NodeArm::start(&self.vyr, off.path(), &self.guest, &[], "").await?;
             anyhow::Ok((on, off))
         })?;
         let time = Duration::from_millis(self.arm_ms) / SLICES;
@@ -399,6 +405,26 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// Guests that do not end by themselves, on a node that runs one at a time.
+    fn cancel(&self, report: &mut Report, progress: &mut dyn FnMut(&str)) -> Result<()> {
+        let directory = self.directory()?;
+        let (node, cases) = self.runtime.block_on(async {
+            let (directory, config) = (directory.path(), cancel::CONFIG);
+            let node = NodeArm::start(&self.vyr, directory, &self.guest, &[], config).await?;
+            let cases = Case::put_all(&node).await?;
+            anyhow::Ok((node, cases))
+        })?;
+        report.cancel = rounds_beside(self.rounds, &[node.root()], |number| {
+            progress(&format!("cancel: round {} of {}", number + 1, self.rounds));
+            let mut samples = Vec::new();
+            for case in alternate(&cases, number) {
+                samples.push(self.runtime.block_on(case.round(&node))?);
+            }
+            Ok(samples)
+        })?;
+        node.stop()
+    }
+
     fn memory(&self, report: &mut Report, progress: &mut dyn FnMut(&str)) -> Result<()> {
         for run in 0..self.rounds.min(MEMORY_RUNS) {
             progress(&format!("memory: {} of {}", run + 1, self.rounds.min(MEMORY_RUNS)));
@@ -410,7 +436,7 @@ impl<'a> Bench<'a> {
                 node.target.some(SOME_TASKS).await?;
                 tokio::time::sleep(SETTLE).await;
                 let after = node.memory()?;
-                let waits = Built::new(&self.guest, "waits", &["s"])?;
+                let waits = Built::new(&self.guest, "waits", &[], &["s"])?;
                 let artifact = node.put(&waits).await?;
                 node.target.queue(&artifact, SOME_TASKS).await?;
                 tokio::time::sleep(SETTLE).await;

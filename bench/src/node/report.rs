@@ -1,5 +1,6 @@
 //! What `vyr bench node` found: raw samples as JSON, tables as Markdown, and its targets.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -25,7 +26,17 @@ const RATE_MIN: f64 = 20_000.0;
 /// An idle node, all processes.
 const IDLE_MAX_MIB: f64 = 40.0;
 
+/// From a call of `CancelTask` to the terminal span, in milliseconds.
+const CANCEL_MAX_MS: f64 = 100.0;
+
 const MIB: f64 = 1024.0 * 1024.0;
+
+/// What is decided about guests that do not end.
+type CancelFigure = (&'static str, &'static str, fn(&CancelSample) -> &Vec<f64>);
+const CANCEL_FIGURES: [CancelFigure; 2] = [
+    ("cancel", "CancelTask to terminal span, looping or waiting: p99", |of| &of.cancel_us),
+    ("late", "over the deadline, looping or waiting: p99", |of| &of.late_us),
+];
 
 /// How a run was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +219,19 @@ pub struct OtlpSample {
     pub off_per_second: f64,
 }
 
+/// One guest that does not end, in one round; microseconds of each task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CancelSample {
+    /// What it does, and its form: `spin-p1`.
+    pub case: String,
+    /// From the call of `CancelTask` to the terminal span.
+    pub cancel_us: Vec<f64>,
+    /// The task after it on the same worker: from submission to terminal span.
+    pub next_us: Vec<f64>,
+    /// How long one ran over its deadline.
+    pub late_us: Vec<f64>,
+}
+
 /// The memory of one node, by process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemorySample {
@@ -248,6 +272,9 @@ pub struct Report {
     pub hop: Vec<Round<HopSample>>,
     /// With and without export.
     pub otlp: Vec<Round<OtlpSample>>,
+    /// Cancelled and overdue guests.
+    #[serde(default)]
+    pub cancel: Vec<Round<Vec<CancelSample>>>,
     /// Memory.
     pub memory: Vec<MemorySample>,
     /// Parts that were not measured, and why.
@@ -269,6 +296,14 @@ impl Report {
         };
         figures(&self.sequential, |samples| {
             Some(p50(samples, Way::Node)? - p50(samples, Way::Commits)?)
+        })
+    }
+
+    /// Of each round that counts, the p99 in milliseconds of its slowest case.
+    fn cancel_p99_ms(&self, figure: fn(&CancelSample) -> &Vec<f64>) -> Vec<f64> {
+        figures(&self.cancel, |samples| {
+            let of = |sample| quantile(figure(sample), 0.99).map(|us| us / 1e3);
+            samples.iter().filter_map(of).reduce(f64::max)
         })
     }
 
@@ -325,6 +360,15 @@ impl Report {
                 false => Samples::Once(idle),
             },
         ));
+        for (id, what, figure) in CANCEL_FIGURES {
+            targets.push(Target::new(
+                id,
+                what,
+                "ms",
+                Goal::AtMost(CANCEL_MAX_MS),
+                some("cancel", !self.cancel.is_empty(), self.cancel_p99_ms(figure)),
+            ));
+        }
         self.targets = targets;
     }
 
@@ -361,6 +405,7 @@ impl Report {
             self.sequential_table(),
             self.load_table(),
             self.parts_table(),
+            self.cancel_table(),
             self.memory_table(),
             self.disturbances(),
         ] {
@@ -474,6 +519,52 @@ impl Report {
         table("Parts", &["what", "measured"], rows)
     }
 
+    fn cancel_table(&self) -> Vec<String> {
+        let counted = || self.cancel.iter().filter(|round| round.counts);
+        let cases: BTreeSet<&String> =
+            counted().flat_map(|round| &round.data).map(|sample| &sample.case).collect();
+        let mut rows = Vec::new();
+        for case in cases {
+            let all = |figure: fn(&CancelSample) -> &Vec<f64>| -> Vec<f64> {
+                let samples = counted().flat_map(|round| &round.data);
+                let of_case = samples.filter(|sample| sample.case == *case);
+                of_case.flat_map(figure).map(|us| us / 1e3).collect()
+            };
+            let at =
+                |of: &[f64], q| quantile(of, q).map_or_else(|| "-".into(), |ms| format!("{ms:.2}"));
+            let (cancel, late) = (all(|of| &of.cancel_us), all(|of| &of.late_us));
+            rows.push(vec![
+                case.clone(),
+                cancel.len().to_string(),
+                at(&cancel, 0.5),
+                at(&cancel, 0.99),
+                at(&cancel, 1.0),
+                at(&all(|of| &of.next_us), 0.5),
+                late.len().to_string(),
+                at(&late, 0.5),
+                at(&late, 0.99),
+                at(&late, 1.0),
+            ]);
+        }
+        let columns = [
+            "guest",
+            "cancelled",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "next task p50 ms",
+            "overdue",
+            "late p50 ms",
+            "late p99 ms",
+            "late max ms",
+        ];
+        table(
+            "Guests that do not end: CancelTask to terminal span, and over the deadline",
+            &columns,
+            rows,
+        )
+    }
+
     fn memory_table(&self) -> Vec<String> {
         let mut rows = Vec::new();
         let first = self.memory.first();
@@ -520,6 +611,7 @@ impl Report {
         }
         all.extend(self.receipts.iter().map(|round| (round.counts, round.disturbance)));
         all.extend(self.otlp.iter().map(|round| (round.counts, round.disturbance)));
+        all.extend(self.cancel.iter().map(|round| (round.counts, round.disturbance)));
         all.extend(self.hop.iter().map(|round| (round.counts, round.disturbance)));
         if all.is_empty() {
             return Vec::new();
@@ -566,7 +658,7 @@ mod tests {
     fn every_target_of_an_empty_report_is_not_measured_and_it_reads_back() {
         let mut report = Report { format: FORMAT.into(), ..Report::default() };
         report.decide();
-        assert_eq!(report.targets.len(), 6);
+        assert_eq!(report.targets.len(), 8);
         assert!(report.is_good());
         assert!(report.to_markdown().contains("not measured: not asked for"));
         let again: Report = serde_json::from_str(&report.to_json().expect("JSON")).expect("reads");
@@ -594,6 +686,24 @@ mod tests {
         assert_eq!(*verdict("ratio-streaming"), Verdict::Missed);
         assert_eq!(*verdict("rate-clients"), Verdict::Met);
         assert!(!report.is_good());
+    }
+
+    #[test]
+    fn the_slowest_guest_of_a_round_decides_about_cancels() {
+        let sample = |case: &str, ms: f64| CancelSample {
+            case: case.into(),
+            cancel_us: vec![ms * 1e3; 40],
+            ..CancelSample::default()
+        };
+        let rounds = |slow| vec![round(vec![sample("spin-p1", 5.0), sample("sleep-p1", slow)]); 20];
+        for (slow, verdict) in [(90.0, Verdict::Met), (110.0, Verdict::Missed)] {
+            let mut report = Report { cancel: rounds(slow), ..Report::default() };
+            report.decide();
+            let target = report.targets.iter().find(|target| target.id == "cancel");
+            assert_eq!(target.expect("there").verdict, verdict);
+            let tables = report.to_markdown();
+            assert!(tables.contains("| sleep-p1 | 800 |"), "{tables}");
+        }
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub use signature::{
 };
 pub use signers::{AllowedSigner, AllowedSigners, RenderError, render_line};
 pub use spec::{
-    ARGS_MAX, DECLARATION_BYTES_MAX, ENV_MAX, NAME_CHARS_MAX, STATES_MAX, Spec, SpecError,
-    SpecFault,
+    ARGS_MAX, DECLARATION_BYTES_MAX, ENV_MAX, NAME_CHARS_MAX, STATE_CHARS_MAX, STATE_NAME_RULE,
+    STATES_MAX, Spec, SpecError, SpecFault, is_state_name,
 };
 pub use trust::{Signer, TrustError, TrustPolicy};
 pub use wasm::{SniffError, WasmKind};

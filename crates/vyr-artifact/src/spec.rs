@@ -23,7 +23,7 @@ pub const DECLARATION_BYTES_MAX: usize = 128 << 10;
 /// Most declared states; each becomes a directory of the guest.
 pub const STATES_MAX: usize = 16;
 /// Longest state name in characters.
-const STATE_CHARS_MAX: usize = 32;
+pub const STATE_CHARS_MAX: usize = 64;
 
 /// What an artifact declares about its run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub enum SpecFault {
         found: usize,
     },
     /// A state's name has other characters.
-    #[error("state {name:?} is not named [a-z][a-z0-9-]{{0,31}}")]
+    #[error("state {name:?} is not named {STATE_NAME_RULE}")]
     StateName {
         /// The name, cut to 80 characters.
         name: String,
@@ -185,11 +185,15 @@ fn is_env_key(key: &str) -> bool {
         && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// `[a-z][a-z0-9-]{0,31}`: a directory name and a command-line word.
-fn is_state_name(name: &str) -> bool {
+/// What [`is_state_name`] demands, for a person.
+pub const STATE_NAME_RULE: &str = "with 1 to 64 of a-z, 0-9, '-' and '_', beginning with a letter";
+
+/// `[a-z][a-z0-9_-]{0,63}`: a directory, a key-value store and a command-line word. The one rule,
+/// for manifests that declare a state and for callers that make one.
+pub fn is_state_name(name: &str) -> bool {
     name.len() <= STATE_CHARS_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'))
 }
 
 impl fmt::Display for SpecError {
@@ -252,7 +256,7 @@ mod tests {
             env: [("1X", ""), ("OK", ""), ("V", "\0"), ("A=B", "")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
-            states: ["ok", "Bad", "ok", "a_b"].map(str::to_owned).into(),
+            states: ["ok", "Bad", "ok", "a.b"].map(str::to_owned).into(),
         };
         assert_eq!(
             faults(&spec),
@@ -264,7 +268,7 @@ mod tests {
                 SpecFault::EnvNul { key: "V".into() },
                 SpecFault::StateName { name: "Bad".into() },
                 SpecFault::StateTwice { name: "ok".into() },
-                SpecFault::StateName { name: "a_b".into() },
+                SpecFault::StateName { name: "a.b".into() },
             ]
         );
     }
@@ -293,9 +297,20 @@ mod tests {
         spec.states.push("more".into());
         assert_eq!(faults(&spec), [SpecFault::TooManyStates { found: STATES_MAX + 1 }]);
 
-        spec.states = vec!["s".repeat(32)];
+        spec.states = vec!["s".repeat(STATE_CHARS_MAX)];
         assert_eq!(spec.check(), Ok(()));
         spec.states[0].push('s');
         assert!(matches!(faults(&spec)[..], [SpecFault::StateName { .. }]));
+        assert!(STATE_NAME_RULE.contains(&format!("1 to {STATE_CHARS_MAX} ")));
+    }
+
+    #[test]
+    fn a_state_is_named_as_a_directory() {
+        for name in ["a", "notes-2", "a_b", "z9-_", &"n".repeat(64)] {
+            assert!(is_state_name(name), "{name}");
+        }
+        for name in ["", "A", "1a", "-a", "_a", "a.b", "..", "a/b", "a b", "\u{e9}", "a\0"] {
+            assert!(!is_state_name(name), "{name:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The journal on a real disk.
 
+use std::ops::Range;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -59,12 +60,21 @@ fn submit(ledger: &mut Ledger, key: u64) -> (TaskId, Vec<Entry>) {
 
 /// `n` tasks, of which all but the last `alive` have ended.
 fn fill(journal: &mut Journal, ledger: &mut Ledger, n: u64, alive: u64) -> Vec<TaskId> {
+    fill_keys(journal, ledger, 0..n, alive)
+}
+
+fn fill_keys(
+    journal: &mut Journal,
+    ledger: &mut Ledger,
+    keys: Range<u64>,
+    alive: u64,
+) -> Vec<TaskId> {
     let mut ids = Vec::new();
-    for key in 0..n {
+    for key in keys.clone() {
         let (id, mut entries) = submit(ledger, key);
         let started = ledger.start(id, "owner").expect("may start");
         entries.extend(batch(ledger, vec![started]));
-        if key < n - alive {
+        if key < keys.end - alive {
             let ending = Ending::unseen(TaskState::Completed, None, None);
             let ended = ledger.end(id, ending, &node(), Timestamp::UNIX_EPOCH).expect("may end");
             entries.extend(batch(ledger, ended));
@@ -187,6 +197,40 @@ fn a_sealed_range_loses_its_bytes_and_keeps_its_hashes() {
     assert_eq!(old, new);
     // And nothing more to gain.
     assert_eq!(journal.seal_point(100, &ledger).expect("asked"), None);
+}
+
+/// Bytes of the file that hold something.
+fn used_bytes(path: &Path) -> u64 {
+    let connection = rusqlite::Connection::open(path).expect("opens");
+    let ask = |name: &str| -> u64 {
+        let value: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).expect("one");
+        value.unsigned_abs()
+    };
+    (ask("page_count") - ask("freelist_count")) * ask("page_size")
+}
+
+#[test]
+fn a_dropped_event_costs_no_more_than_twice_its_hash() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    let mut journal = open(&path);
+    let mut ledger = journal.ledger().expect("ledger");
+    // Sealed in several pieces, as a node does it.
+    for round in 0..4 {
+        fill_keys(&mut journal, &mut ledger, round * 500..(round + 1) * 500, 0);
+        let before = journal.seal_point(10, &ledger).expect("asked").expect("something to gain");
+        let root = vyr_journal::root_at(before, &journal.reader().expect("reader"));
+        let views = journal.view_digest(before).expect("digest");
+        let seal = vyr_journal::Sealed { before, root: root.expect("root"), views };
+        journal.append(&batch(&mut ledger, vec![Body::Sealed(seal)])).expect("append");
+        while journal.drop_sealed().expect("drop") {}
+    }
+    let used = used_bytes(&path);
+    // What is kept, and the tables themselves.
+    let kept = 64 << 10;
+    let most = journal.size() * 2 * 40 + kept;
+    println!("{used} bytes are used for {} events", journal.size());
+    assert!(used <= most, "{used} bytes for {} events, not {most}", journal.size());
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! A ledger holds tasks until they end and states until they are gone; what has ended is in the
 //! log only. Bounds on how much may be alive are the caller's (`vyr-node`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -178,13 +178,33 @@ pub struct Ledger {
     tasks: BTreeMap<u64, Task>,
     states: BTreeMap<u64, State>,
     keys: Keys,
+    unseen: Option<Unseen>,
+}
+
+/// What events that were sealed and dropped began, and later ones speak of.
+///
+/// A range is sealed once all that began in it has ended, but the ends may lie behind it. From the
+/// event that says so on, nothing of it is alive.
+#[derive(Debug, Clone)]
+struct Unseen {
+    /// It began before this event.
+    before: u64,
+    /// Tasks whose end was seen, so that it is not seen twice.
+    ended: BTreeSet<u64>,
 }
 
 impl Ledger {
     /// Of a journal that begins, or is loaded from, event `next`.
     pub fn new(origin: Origin, next: u64) -> Self {
         let (tasks, states, keys) = (BTreeMap::new(), BTreeMap::new(), Keys::default());
-        Self { origin, next, tasks, states, keys }
+        Self { origin, next, tasks, states, keys, unseen: None }
+    }
+
+    /// Of a journal whose events before `next` were dropped, to be read from `next` on. What began
+    /// among them is taken as it comes, until the event that sealed them.
+    pub fn after_dropped(origin: Origin, next: u64) -> Self {
+        let unseen = Some(Unseen { before: next, ended: BTreeSet::new() });
+        Self { unseen, ..Self::new(origin, next) }
     }
 
     /// The journal's name.
@@ -405,7 +425,13 @@ impl Ledger {
                 }
             }
             Body::Ended(statement) => {
-                if let Some(task) = self.tasks.remove(&statement.predicate.task_id.seq()) {
+                let seq = statement.predicate.task_id.seq();
+                if let Some(unseen) = &mut self.unseen
+                    && seq < unseen.before
+                {
+                    unseen.ended.insert(seq);
+                }
+                if let Some(task) = self.tasks.remove(&seq) {
                     for id in task.accepted.states.iter().filter_map(|binding| binding.state) {
                         self.count(id, -1, event.time);
                     }
@@ -418,7 +444,11 @@ impl Ledger {
             Body::StateEnded(ended) => {
                 self.states.remove(&ended.state.seq());
             }
-            Body::Created(_) | Body::NodeStarted(_) | Body::Sealed(_) => {}
+            Body::Sealed(sealed) => {
+                // All of it had ended by now.
+                self.unseen.take_if(|unseen| unseen.before <= sealed.before);
+            }
+            Body::Created(_) | Body::NodeStarted(_) => {}
         }
         Ok(())
     }
@@ -430,6 +460,12 @@ impl Ledger {
         }
     }
 
+    /// Whether what began with event `seq` may be alive though nobody saw it begin.
+    fn is_unseen(&self, seq: u64) -> bool {
+        let unseen = self.unseen.as_ref();
+        unseen.is_some_and(|unseen| seq < unseen.before && !unseen.ended.contains(&seq))
+    }
+
     fn check(&self, body: &Body) -> Result<(), String> {
         let alive = |seq: u64| {
             self.tasks.get(&seq).ok_or_else(|| format!("task {} is not alive", self.task_id(seq)))
@@ -438,13 +474,16 @@ impl Ledger {
             Body::Created(created) if self.next != 0 || created.origin != self.origin => {
                 Err("a journal is created once".into())
             }
+            Body::Bound(bound) if self.is_unseen(bound.task) => Ok(()),
             Body::Bound(bound) => {
                 let task = alive(bound.task)?;
                 match task.running {
                     Some(_) => Err("a running task was bound to a state".into()),
+                    None if self.is_unseen(bound.state.seq()) => Ok(()),
                     None => self.state(bound.state).map(|_| ()).map_err(|e| e.to_string()),
                 }
             }
+            Body::Started(started) if self.is_unseen(started.task) => Ok(()),
             Body::Started(started) => match alive(started.task)?.running {
                 Some(_) => Err(format!("{} started twice", self.task_id(started.task))),
                 None => Ok(()),
@@ -454,8 +493,12 @@ impl Ledger {
                 if !id.is_of(self.origin) {
                     return Err(format!("task {id} is of another journal"));
                 }
-                alive(id.seq()).map(|_| ())
+                match self.is_unseen(id.seq()) {
+                    true => Ok(()),
+                    false => alive(id.seq()).map(|_| ()),
+                }
             }
+            Body::StateEnded(ended) if self.is_unseen(ended.state.seq()) => Ok(()),
             Body::StateEnded(ended) => {
                 self.state(ended.state).map(|_| ()).map_err(|e| e.to_string())
             }

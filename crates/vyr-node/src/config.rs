@@ -9,6 +9,7 @@ use vyr_base::{Category, Problem, parse_bytes, parse_duration_ms};
 use vyr_task::{Ceilings, Limits};
 
 use crate::api::{Access, Role};
+use crate::checkpoint_out::CheckpointOut;
 use crate::node::Budget;
 use crate::report::{FileError, Result};
 
@@ -134,8 +135,8 @@ struct NodeTable {
     /// How long running tasks have when the node is told to stop.
     #[serde(deserialize_with = "millis")]
     drain: Option<u64>,
-    /// Where each new signed checkpoint is written too.
-    checkpoint_out: Option<PathBuf>,
+    /// The file or the command that gets each new signed checkpoint too.
+    checkpoint_out: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -182,7 +183,7 @@ pub struct Settings {
     /// In milliseconds.
     pub drain_ms: u64,
     /// Where checkpoints go too.
-    pub checkpoint_out: Option<PathBuf>,
+    pub checkpoint_out: Option<CheckpointOut>,
     /// Who may do what.
     pub access: BTreeMap<String, Role>,
     /// TCP, with certificates.
@@ -250,7 +251,11 @@ impl Config {
             kept: self.retention.tasks.unwrap_or(KEPT),
             state_idle_ms: self.node.state_idle.unwrap_or(300_000),
             drain_ms: self.node.drain.unwrap_or(30_000),
-            checkpoint_out: self.node.checkpoint_out,
+            checkpoint_out: self
+                .node
+                .checkpoint_out
+                .map(|value| CheckpointOut::parse(value.as_ref()))
+                .transpose()?,
             access: self.access,
             listen: self.listen.map(|listen| Listen {
                 address: listen.address,
@@ -328,6 +333,7 @@ mod tests {
             "[limits]\nmemory = \"1 potato\"\n",
             "[node]\nslots = 0\n",
             "[node]\nworkers = 100000\n",
+            "[node]\ncheckpoint_out = \"|\"\n",
             "[access]\nana = \"submit\"\n",
             "[access]\n\"uid:1\" = \"everything\"\n",
             "[listen]\naddress = \"localhost\"\n",

@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod artifact;
+mod checkpoint_out;
 mod config;
 mod data_dir;
 mod doctor;
@@ -29,6 +30,7 @@ mod run;
 mod sockets;
 mod trust;
 
+pub use checkpoint_out::CheckpointOut;
 pub use config::{Config, ConfigError, Listen, Settings};
 pub use data_dir::{DataDir, DataDirError, SYSTEM_DATA_DIR};
 pub use doctor::{Finding, Status, examine};

@@ -3,6 +3,7 @@
 mod node;
 mod site;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -46,9 +47,13 @@ pub(crate) enum Command {
         /// The configuration [default: /etc/vyr/vyr.toml for root, else DATA/vyr.toml]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Write each new signed checkpoint here too, for `vyr verify --journal --since`
-        #[arg(long, value_name = "FILE")]
-        checkpoint_out: Option<PathBuf>,
+        /// Give each new signed checkpoint to a file too, or to a command: `| PROGRAM WORDS..`
+        ///
+        /// Kept elsewhere, it shows later that nothing before it was changed: `vyr verify --journal
+        /// --since FILE`. A command is started without a shell for each, at most one a second, and
+        /// reads it on its stdin; it has 10 s. Failures are counted and said in the log.
+        #[arg(long, value_name = "FILE|CMD")]
+        checkpoint_out: Option<OsString>,
     },
     /// Say whether a node is running, and what it is doing
     ///

@@ -19,6 +19,7 @@ use vyr_api::control::{
     PutArtifactResponse, Span, StreamMetricsRequest, StreamTracesRequest, SubmitTaskRequest,
     SubmitTaskResponse, metric,
 };
+use vyr_artifact::{STATE_NAME_RULE, is_state_name};
 use vyr_journal::{Body, Limits, Refusal, StateAccess, StateId, TaskId};
 use vyr_task::Ceilings;
 
@@ -163,15 +164,11 @@ fn access(mode: Mode) -> Result<StateAccess, NodeError> {
     }
 }
 
-/// A state's name is a directory's and a key-value store's.
+/// By the rule of manifests, so that every name can be declared.
 fn state_name(name: &str) -> Result<(), NodeError> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    let first = name.starts_with(|c: char| c.is_ascii_lowercase());
-    match first && name.len() <= 64 && name.chars().all(fits) {
+    match is_state_name(name) {
         true => Ok(()),
-        false => Err(NodeError::Invalid(
-            "a state's name is 1 to 64 of a-z, 0-9, '-' and '_', beginning with a letter".into(),
-        )),
+        false => Err(NodeError::Invalid(format!("a state is named {STATE_NAME_RULE}"))),
     }
 }
 

@@ -40,7 +40,8 @@ pub async fn serve_here(
         puts: puts.clone(),
     };
     let processes = about.processes;
-    let operator = OperatorService { node, access, processes, settings: Vec::new(), puts };
+    let (telemetry, settings) = (about.telemetry, Vec::new());
+    let operator = OperatorService { node, access, processes, telemetry, settings, puts };
     // No second connection, and no end of them either, which would be a reason to stop.
     let only = tokio_stream::once(std::io::Result::Ok(end)).chain(tokio_stream::pending());
     Server::builder()

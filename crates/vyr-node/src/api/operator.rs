@@ -22,6 +22,7 @@ use super::access::{Access, Role};
 use super::convert::{self, digest, id, status};
 use super::put::{self, Puts};
 use crate::node::{Caller, Node, NodeError};
+use crate::otlp::Health;
 
 /// Bytes of a blob in one message.
 const CHUNK: usize = 256 << 10;
@@ -41,6 +42,8 @@ pub(super) struct OperatorService {
     pub(super) access: Arc<Access>,
     /// Names and process ids.
     pub(super) processes: Arc<dyn Fn() -> Vec<(String, u32, u32)> + Send + Sync>,
+    /// How the export of telemetry does.
+    pub(super) telemetry: Option<Health>,
     /// Limits and budgets in force.
     pub(super) settings: Vec<(String, String)>,
     pub(super) puts: Puts,
@@ -110,6 +113,8 @@ impl Operator for OperatorService {
         let node = &self.node;
         let snapshot = node.snapshot().await.map_err(status)?;
         let process = |(name, pid, restarts)| Process { name, pid, restarts };
+        let telemetry = self.telemetry.as_ref().map_or_else(|| "off".to_owned(), Health::to_string);
+        let telemetry = ("otlp".to_owned(), telemetry);
         Ok(Response::new(StatusResponse {
             version: node.info().version.clone(),
             origin: node.origin().to_string(),
@@ -120,7 +125,7 @@ impl Operator for OperatorService {
             states: snapshot.states.len() as u64,
             uptime_ms: u64::try_from(node.uptime().as_millis()).unwrap_or(u64::MAX),
             processes: (self.processes)().into_iter().map(process).collect(),
-            settings: self.settings.iter().cloned().collect(),
+            settings: self.settings.iter().cloned().chain([telemetry]).collect(),
             data_dir: node.data().path().display().to_string(),
         }))
     }

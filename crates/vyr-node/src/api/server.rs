@@ -20,6 +20,7 @@ use super::deadline::Deadlines;
 use super::operator::OperatorService;
 use super::put::Puts;
 use crate::node::Node;
+use crate::otlp::Health;
 
 /// The largest message: a chunk of an artifact, and its frame.
 pub(super) const MESSAGE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -81,6 +82,8 @@ pub enum ServeError {
 pub struct About {
     /// Names, process ids, restarts.
     pub processes: Arc<dyn Fn() -> Vec<(String, u32, u32)> + Send + Sync>,
+    /// How the export of telemetry does, where somebody named a collector.
+    pub telemetry: Option<Health>,
     /// Limits that tasks get, and the most they get.
     pub limits: Limits,
     /// The most they get.
@@ -118,6 +121,7 @@ pub async fn serve(
             node: Arc::clone(&node),
             access: Arc::clone(&access),
             processes: Arc::clone(&about.processes),
+            telemetry: about.telemetry.clone(),
             settings: settings.clone(),
             puts: puts.clone(),
         };

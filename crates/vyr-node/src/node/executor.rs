@@ -17,6 +17,11 @@ pub trait Host: Send {
 
     /// Ends it.
     fn stop_tasks(&mut self);
+
+    /// Gives a signed checkpoint to the command that keeps them elsewhere, without waiting for it.
+    fn keep_checkpoint(&mut self, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Starts the process as a child of this one.

@@ -68,7 +68,7 @@ pub struct Metrics {
     pub commits: AtomicU64,
     /// Checkpoints signed.
     pub checkpoints: AtomicU64,
-    /// Checkpoints that could not be written to the file for elsewhere.
+    /// Checkpoints that the file or the command for elsewhere did not take.
     pub checkpoints_unwritten: AtomicU64,
     /// Restarts of the process that runs tasks.
     pub restarts: AtomicU64,

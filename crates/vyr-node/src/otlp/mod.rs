@@ -26,6 +26,7 @@ mod map;
 mod queue;
 mod settings;
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -64,6 +65,26 @@ const INTAKE: usize = 256;
 pub struct Otlp {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What an exporter says of itself; outlives it.
+#[derive(Debug, Clone)]
+pub struct Health(Arc<Shared>);
+
+/// What is said of an exporter whose last export failed begins so.
+pub const FAILING: &str = "failing: ";
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Metrics { otlp_sent, otlp_dropped, .. } = &*self.0.metrics;
+        match self.0.fault() {
+            Some(why) => write!(f, "{FAILING}{why}")?,
+            None => write!(f, "exporting")?,
+        }
+        let (sent, dropped) =
+            (otlp_sent.load(Ordering::Relaxed), otlp_dropped.load(Ordering::Relaxed));
+        write!(f, "; {sent} spans sent, {dropped} dropped")
+    }
 }
 
 #[derive(Debug)]
@@ -127,7 +148,12 @@ impl Otlp {
 
     /// Why the last export failed, in words that hold no secret; `None` if it did not.
     pub fn fault(&self) -> Option<String> {
-        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.fault()
+    }
+
+    /// How it does, for as long as somebody wants to know.
+    pub fn health(&self) -> Health {
+        Health(Arc::clone(&self.shared))
     }
 
     /// Spans that wait or are under way.
@@ -331,6 +357,10 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 impl Shared {
+    fn fault(&self) -> Option<String> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn note(&self, fault: Option<Fault>) {
         let why = fault.map(|fault| fault.why);
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = why;

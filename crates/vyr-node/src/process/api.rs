@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Waiting, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::sync::watch;
 use vyr_base::Problem;
 use vyr_task::{CompileFailure, Compiler, MachineCode};
@@ -24,7 +25,7 @@ use super::wire::{Receiver, Sender};
 use crate::api::{About, Access, Listeners, Tls, serve};
 use crate::config::Settings;
 use crate::data_dir::DataDir;
-use crate::node::{Host, Node, NodeConfig, NodeError, Retention};
+use crate::node::{Host, Metrics, Node, NodeConfig, NodeError, Retention};
 use crate::otlp::Otlp;
 
 /// How long the supervisor may take to start a process.
@@ -94,6 +95,18 @@ impl Host for Remote {
     fn stop_tasks(&mut self) {
         self.supervisor.tell(&ToUp::StopTasks, &[]);
     }
+
+    fn keep_checkpoint(&mut self, checkpoint: &[u8]) -> io::Result<()> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut memory = File::from(memfd_create("vyr-checkpoint", flags)?);
+        memory.write_all(checkpoint)?;
+        memory.rewind()?;
+        // The command reads what was signed, whatever becomes of this process.
+        let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        fcntl_add_seals(&memory, all)?;
+        self.supervisor.tell(&ToUp::KeepCheckpoint, &[memory.as_fd()]);
+        Ok(())
+    }
 }
 
 /// The compiler whose processes the supervisor starts.
@@ -155,7 +168,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
         Access::new(&settings.access, own_uid).map_err(|e| NodeError::Invalid(e.to_string()))?;
     let data = DataDir::open(&settings.data).map_err(crate::Report::from)?;
     let checkpoint_directory =
-        settings.checkpoint_out.as_ref().and_then(|path| path.parent().map(PathBuf::from));
+        settings.checkpoint_out.as_ref().and_then(|out| out.file()?.parent().map(PathBuf::from));
     confine_api(&ApiPaths {
         writable: [Some(data.path().to_owned()), checkpoint_directory]
             .into_iter()
@@ -170,10 +183,14 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     let tasks_pid = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
     let pid_of_reader = Arc::clone(&tasks_pid);
     let of_reader = supervisor.clone();
+    let metrics: Arc<OnceLock<Arc<Metrics>>> = Arc::default();
+    let metrics_of_reader = Arc::clone(&metrics);
     let (drain_sender, drain) = sync_channel::<()>(1);
     thread::Builder::new()
         .name("vyr-supervised".into())
         .spawn(move || {
+            // Not counted yet, because there was no node to count them.
+            let mut unkept = 0;
             while let Ok(Some((message, mut beside))) = messages.next::<ToApi>() {
                 match message {
                     ToApi::Tasks { pid, restarts } => {
@@ -194,6 +211,13 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
                     ToApi::Drain => {
                         let _ = drain_sender.try_send(());
                     }
+                    ToApi::Unkept(more) => {
+                        unkept += more;
+                        if let Some(metrics) = metrics_of_reader.get() {
+                            let unkept = std::mem::take(&mut unkept);
+                            metrics.checkpoints_unwritten.fetch_add(unkept, Ordering::Relaxed);
+                        }
+                    }
                     ToApi::Begin(_) => {}
                 }
             }
@@ -213,6 +237,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     };
     let compiler = Arc::new(RemoteCompiler(supervisor.clone()));
     let node = Arc::new(Node::start(&data, config, Box::new(host), compiler)?);
+    let _ = metrics.set(Arc::clone(node.metrics()));
     let otlp = Otlp::start(Arc::clone(&node)).map_err(crate::Report::from)?;
     let processes = move || {
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
@@ -228,6 +253,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     };
     let about = About {
         processes: Arc::new(processes),
+        telemetry: otlp.as_ref().map(Otlp::health),
         limits: settings.limits,
         ceilings: settings.ceilings,
     };

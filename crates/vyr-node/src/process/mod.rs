@@ -9,6 +9,7 @@
 mod api;
 mod compile;
 pub mod confine;
+mod keeper;
 mod tasks;
 mod up;
 pub(crate) mod wire;
@@ -29,6 +30,8 @@ pub enum Role {
     Compile,
     /// Serves: sockets, journal, store, keys.
     Api,
+    /// Becomes the owner's command that keeps checkpoints; sees no stranger's byte.
+    Keep,
 }
 
 impl Role {
@@ -38,12 +41,14 @@ impl Role {
             Self::Tasks => "__tasks",
             Self::Compile => "__compile",
             Self::Api => "__api",
+            Self::Keep => "__keep",
         }
     }
 
     /// The role that `argument` selects.
     pub fn from_argument(argument: &str) -> Option<Self> {
-        [Self::Tasks, Self::Compile, Self::Api].into_iter().find(|role| role.argument() == argument)
+        let all = [Self::Tasks, Self::Compile, Self::Api, Self::Keep];
+        all.into_iter().find(|role| role.argument() == argument)
     }
 
     /// The user id the role takes on when it is started by root. Both lie in 60578..=61183, which
@@ -54,7 +59,7 @@ impl Role {
         match self {
             Self::Tasks => Some(60801),
             Self::Compile => Some(60802),
-            Self::Api => None,
+            Self::Api | Self::Keep => None,
         }
     }
 }
@@ -66,6 +71,7 @@ pub fn serve(role: Role, arguments: &[String]) -> u8 {
         Role::Tasks => tasks::serve(arguments),
         Role::Compile => compile::serve(arguments),
         Role::Api => api::run(),
+        Role::Keep => keeper::serve(arguments),
     }
 }
 

@@ -5,6 +5,7 @@
 //! up --+-- api      sockets, journal, store, keys; no capability, no path but its own
 //!      +-- tasks    guests; asked for by api, which gets the other end of its socket
 //!      +-- compile  one module; asked for by api, with the module as a descriptor
+//!      +-- keep     the owner's command, if there is one, with a checkpoint as a descriptor
 //! ```
 //!
 //! One thread, so that the parent-death signal of every child means this process.
@@ -31,8 +32,10 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use vyr_base::{Category, Problem};
 
 use super::compile::{self, CompileLimits};
+use super::keeper::Keeper;
 use super::wire::{Receiver, Sender};
 use super::{Role, tasks, this_binary};
+use crate::checkpoint_out::CheckpointOut;
 use crate::config::Settings;
 use crate::data_dir::DataDir;
 use crate::report::{FileError, Result};
@@ -49,6 +52,8 @@ pub(super) enum ToApi {
     NoTasks(String),
     /// A compilation ended: its exit code or signal.
     CompileEnded { id: u64, code: Option<i32>, signal: Option<i32> },
+    /// So many checkpoints more did not get out.
+    Unkept(u64),
     /// Finish what runs, then end.
     Drain,
 }
@@ -68,6 +73,8 @@ pub(super) enum ToUp {
     Compile { id: u64 },
     /// End that compilation.
     KillCompile { id: u64 },
+    /// Give the checkpoint beside this message to the command that keeps them.
+    KeepCheckpoint,
 }
 
 /// Why there is no node.
@@ -115,6 +122,9 @@ const STEADY: Duration = Duration::from_secs(10);
 /// Between a crash and the next start, for each crash before it.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Time limits are looked at this often when nothing happens.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// What children get after they were told to end.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -133,6 +143,10 @@ pub fn up(data: &DataDir, settings: &Settings, narrate: impl Fn(&str)) -> Result
         tasks: None,
         task_starts: 0,
         compiles: HashMap::new(),
+        keeper: match &settings.checkpoint_out {
+            Some(CheckpointOut::Command(words)) => Some(Keeper::new(words)),
+            _ => None,
+        },
         crashes: VecDeque::new(),
         draining: None,
     };
@@ -189,6 +203,7 @@ struct Supervisor<'a> {
     tasks: Option<Child>,
     task_starts: u32,
     compiles: HashMap<u64, Child>,
+    keeper: Option<Keeper>,
     crashes: VecDeque<Instant>,
     draining: Option<Instant>,
 }
@@ -202,29 +217,15 @@ impl Supervisor<'_> {
             }
             self.wait();
             self.signals.drain();
-            while let Some(message) = self.next_message() {
-                let (message, beside) = message;
-                match message {
-                    ToUp::Ready => {
-                        let _ = sd_notify::notify(&[NotifyState::Ready]);
-                        narrate("ready");
-                    }
-                    ToUp::Failed(why) => return Err(UpError::Api(why).into()),
-                    ToUp::StartTasks => self.start_tasks(),
-                    ToUp::StopTasks => self.stop_tasks(),
-                    ToUp::Compile { id } => self.compile(id, beside),
-                    ToUp::KillCompile { id } => {
-                        if let Some(child) = self.compiles.get_mut(&id) {
-                            let _ = child.kill();
-                        }
-                    }
-                }
-            }
+            self.obey(narrate)?;
             self.reap();
             let ended = self.api.as_mut().and_then(|api| api.child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 self.stop_tasks();
-                if self.draining.is_some() {
+                if let Some(until) = self.draining {
+                    // Its last words may have come after the look above.
+                    self.obey(narrate)?;
+                    self.keep_last(until);
                     return Ok(());
                 }
                 self.crashed(status)?;
@@ -232,6 +233,46 @@ impl Supervisor<'_> {
             if self.draining.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Does what `api` has asked for by now.
+    fn obey(&mut self, narrate: &impl Fn(&str)) -> Result<()> {
+        while let Some((message, mut beside)) = self.next_message() {
+            match message {
+                ToUp::Ready => {
+                    let _ = sd_notify::notify(&[NotifyState::Ready]);
+                    narrate("ready");
+                }
+                ToUp::Failed(why) => return Err(UpError::Api(why).into()),
+                ToUp::StartTasks => self.start_tasks(),
+                ToUp::StopTasks => self.stop_tasks(),
+                ToUp::Compile { id } => self.compile(id, beside),
+                ToUp::KillCompile { id } => {
+                    if let Some(child) = self.compiles.get_mut(&id) {
+                        let _ = child.kill();
+                    }
+                }
+                ToUp::KeepCheckpoint => {
+                    if let (Some(keeper), Some(checkpoint)) = (&mut self.keeper, beside.pop()) {
+                        keeper.take(checkpoint);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the command take the last checkpoint, the one over all there is.
+    fn keep_last(&mut self, until: Instant) {
+        while let Some(keeper) = &mut self.keeper
+            && !keeper.is_idle()
+            && Instant::now() < until
+        {
+            let mut woken = [PollFd::new(&self.signals.woken, PollFlags::IN)];
+            let _ = poll(&mut woken, Some(&LOOK_AGAIN));
+            self.signals.drain();
+            keeper.look();
         }
     }
 
@@ -243,8 +284,7 @@ impl Supervisor<'_> {
             PollFd::new(&self.signals.woken, PollFlags::IN),
         ];
         // A child that ended between the last look and now has left a byte in the signal pipe.
-        let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _ = poll(&mut both, Some(&patience));
+        let _ = poll(&mut both, Some(&LOOK_AGAIN));
     }
 
     /// A message that is there, without waiting for one.
@@ -382,6 +422,13 @@ impl Supervisor<'_> {
         if self.tasks.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
             self.tasks = None;
         }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.look();
+            let unkept = keeper.failures();
+            if unkept > 0 {
+                self.tell(&ToApi::Unkept(unkept), &[]);
+            }
+        }
     }
 
     fn drain(&mut self) {
@@ -394,6 +441,7 @@ impl Supervisor<'_> {
 
     fn end_all(&mut self) {
         self.stop_tasks();
+        self.keeper = None;
         let api = self.api.take().map(|api| api.child);
         for mut child in api.into_iter().chain(self.compiles.drain().map(|(_, child)| child)) {
             let _ = child.kill();

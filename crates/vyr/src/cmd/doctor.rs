@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use vyr_node::{DataDir, FileError, Finding, Result, Status, examine};
+use vyr_node::otlp::FAILING;
+use vyr_node::{DataDir, FileError, Finding, Result, Sockets, Status, examine};
 
 use crate::output;
 
@@ -28,9 +29,22 @@ fn word(status: Status) -> &'static str {
     }
 }
 
+/// How the node that runs exports its telemetry, if it says so to this user.
+fn telemetry(data: &DataDir, named: bool) -> Option<Finding> {
+    let status = super::status::ask(&Sockets::find(data.path(), named)?).ok()?;
+    let said = status.settings.get("otlp")?;
+    let (status, detail) = match said.as_str() {
+        "off" => (Status::Ok, "off: the node's environment names no collector".to_owned()),
+        said if said.starts_with(FAILING) => (Status::Limited, said.to_owned()),
+        said => (Status::Ok, said.to_owned()),
+    };
+    Some(Finding { facility: "otlp", status, detail })
+}
+
 /// Exit code 0 whatever is found: it is a report, not a check.
 pub(crate) fn run(data: &DataDir, named: bool, json: bool) -> Result<ExitCode> {
-    let findings = examine(data, named);
+    let mut findings = examine(data, named);
+    findings.extend(telemetry(data, named));
     if json {
         let facilities = findings
             .into_iter()

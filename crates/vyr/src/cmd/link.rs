@@ -227,7 +227,12 @@ impl Link {
         let access = Access::new(&std::collections::BTreeMap::new(), own)
             .unwrap_or_else(|e| unreachable!("an empty table: {e}"));
         let limits = Limits::default();
-        let about = About { processes: Arc::new(Vec::new), limits, ceilings: Ceilings::default() };
+        let about = About {
+            processes: Arc::new(Vec::new),
+            telemetry: None,
+            limits,
+            ceilings: Ceilings::default(),
+        };
         let (ours, theirs) = UnixStream::pair().map_err(LinkError::SetUp)?;
         let runtime = runtime()?;
         runtime.spawn(serve_here(Arc::clone(&node), access, about, theirs));

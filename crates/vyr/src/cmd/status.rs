@@ -90,7 +90,8 @@ pub(crate) fn run(data: &Path, named: bool, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(socket: &Path) -> std::result::Result<StatusResponse, String> {
+/// What the node behind a socket says of itself, or why it does not.
+pub(super) fn ask(socket: &Path) -> std::result::Result<StatusResponse, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| e.to_string())?.block_on(async {
         let endpoint = Endpoint::Unix(socket.to_owned());

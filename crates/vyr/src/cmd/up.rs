@@ -1,9 +1,10 @@
 //! `vyr up`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use vyr_node::{Config, DataDir, Result, SYSTEM_DATA_DIR, Sockets};
+use vyr_node::{CheckpointOut, Config, DataDir, Result, SYSTEM_DATA_DIR, Sockets};
 
 use crate::output;
 
@@ -14,7 +15,7 @@ pub(crate) fn run(
     data: &Path,
     named: bool,
     config: Option<PathBuf>,
-    checkpoint_out: Option<PathBuf>,
+    checkpoint_out: Option<OsString>,
 ) -> Result<ExitCode> {
     let data = DataDir::open(data)?;
     let given = config.is_some();
@@ -25,8 +26,8 @@ pub(crate) fn run(
     let config = Config::load(&path, given)?;
     let sockets = Sockets::of(data.path(), named);
     let mut settings = config.settings(data.path().to_owned(), sockets.directory.clone())?;
-    if let Some(path) = checkpoint_out {
-        settings.checkpoint_out = Some(std::path::absolute(&path).unwrap_or(path));
+    if let Some(value) = checkpoint_out {
+        settings.checkpoint_out = Some(CheckpointOut::parse(&value)?);
     }
     let at = sockets.control().display().to_string();
     vyr_node::process::up(&data, &settings, |word| output::say(format!("vyr: {word} on {at}")))?;

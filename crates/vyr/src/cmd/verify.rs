@@ -308,8 +308,8 @@ fn audit(
     let mut ledger = Ledger::new(origin, 0);
     let allowed = |event: &Event| {
         if event.seq > ledger.next_seq() {
-            // What was between was sealed, when nothing of it was alive.
-            ledger = Ledger::new(origin, event.seq);
+            // What was between was sealed.
+            ledger = Ledger::after_dropped(origin, event.seq);
         }
         ledger.evolve(event).map_err(|impossible| impossible.why)
     };

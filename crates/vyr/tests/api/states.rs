@@ -5,7 +5,7 @@ use vyr_api::control::{
     BindStateRequest, CreateStateRequest, Mode, Resources, StateBinding, SubmitTaskRequest,
     TaskState,
 };
-use vyr_artifact::Spec;
+use vyr_artifact::{STATE_CHARS_MAX, Spec};
 
 use crate::daemon::{Daemon, Signed, block, put, refused, state, wait};
 
@@ -30,6 +30,39 @@ fn a_state_is_ephemeral_or_refused() {
         }
         let (first, second) = (create("notes", "").await, create("notes", "ephemeral").await);
         assert_ne!(first.expect("made"), second.expect("made"), "each call makes one");
+    });
+}
+
+#[test]
+fn a_name_that_a_manifest_declares_is_one_that_a_caller_makes() {
+    let daemon = Daemon::start();
+    let longest = format!("a_{}-9", "n".repeat(STATE_CHARS_MAX - 4));
+    block(async {
+        let mut client = daemon.client().await;
+        let spec = Spec {
+            name: "states".to_owned(),
+            args: vec![format!("write /state/{longest}/a b"), format!("read /state/{longest}/a")],
+            states: vec![longest.clone()],
+            ..Spec::default()
+        };
+        let artifact = put(&mut client, Signed::new(&spec, &daemon.key).parts()).await;
+        let artifact = artifact.expect("put").digest;
+        let request = CreateStateRequest { name: longest.clone(), ..Default::default() };
+        let made = client.control.create_state(request).await.expect("made").into_inner().state_id;
+        let request = SubmitTaskRequest {
+            artifact_digest: artifact,
+            state_bindings: vec![StateBinding { state_id: made, mode: Mode::Rw.into() }],
+            ..Default::default()
+        };
+        let task = client.submit_request(request).await.expect("accepted");
+        assert_eq!(wait(&mut client, &task).await.1.state(), TaskState::Completed);
+        // One character more is a name for neither.
+        let name = longest + "n";
+        let spec = Spec { name: "s".into(), states: vec![name.clone()], ..Spec::default() };
+        assert!(spec.check().is_err());
+        let request = CreateStateRequest { name, ..Default::default() };
+        let made = client.control.create_state(request).await.map_err(ApiError::from);
+        refused(made.map(|made| made.into_inner().state_id), "usage", &["named", "64"]);
     });
 }
 

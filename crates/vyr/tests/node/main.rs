@@ -9,6 +9,7 @@
 //! Not here: commands (`tests/cli`), the core in one process (`vyr-node`), figures of speed.
 
 mod access;
+mod checkpoint_out;
 mod connections;
 mod disk_full;
 mod garbage;
@@ -19,4 +20,9 @@ mod overload;
 mod place;
 mod processes;
 mod random;
+mod retention;
+mod soak;
 mod stop;
+mod syncs;
+mod telemetry;
+mod uninstall;

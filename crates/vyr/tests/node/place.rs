@@ -1,6 +1,7 @@
 //! A data directory, a node on it, and clients.
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,10 @@ use vyr_api::control::{Span, SubmitTaskRequest, TaskEnd, submit_task_request::In
 use vyr_api::operator::{StatusRequest, StatusResponse};
 use vyr_api::{ApiError, Client, Endpoint};
 
-/// The program under test.
-pub(crate) const VYR: &str = env!("CARGO_BIN_EXE_vyr");
+/// The program under test: that of this build, unless `VYR_BIN` names another.
+pub(crate) fn vyr() -> OsString {
+    std::env::var_os("VYR_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vyr").into())
+}
 
 /// Nothing here takes a tenth of it; what does hangs. Not a figure of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
@@ -135,7 +138,7 @@ impl Place {
 
     /// The command `vyr --data-dir DATA ARGUMENTS`.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(VYR);
+        let mut command = Command::new(vyr());
         command.arg("--data-dir").arg(&self.data).args(arguments).stdin(Stdio::null());
         for name in ["VYR_DATA_DIR", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"] {
             command.env_remove(name);
@@ -183,9 +186,16 @@ impl Place {
 
     /// Starts a node; it need not be ready yet.
     pub(crate) fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
         let log = self.path("up.log");
         let stderr = OpenOptions::new().append(true).create(true).open(&log).expect("a log");
-        let child = self.command(&["up"]).stdout(Stdio::null()).stderr(stderr).spawn();
+        let mut command = self.command(&["up"]);
+        command.envs(environment.iter().copied());
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         Daemon {
             child: child.expect("vyr starts"),
             log,

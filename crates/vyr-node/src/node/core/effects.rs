@@ -13,6 +13,7 @@ use super::{
     CHECKPOINT_EVERY, Core, Effect, LOOK_AT_OWNERS, RESTART_PAUSE, RETRY, Running, Unsaved, count,
     now,
 };
+use crate::checkpoint_out::CheckpointOut;
 use crate::node::error::NodeError;
 use crate::node::executor::Link;
 use crate::node::handle::{Snapshot, Waiting};
@@ -461,16 +462,31 @@ impl Core {
             Checkpoint { origin: self.journal.origin(), size, root: self.journal.root() };
         let signed = checkpoint.sign(&self.key).map_err(crate::report::Report::from)?;
         self.journal.keep_checkpoint(&signed)?;
-        if let Some(path) = &self.config.checkpoint_out {
-            // A copy for elsewhere: that it cannot be written is no reason to stop.
-            if crate::data_dir::replace(path, &signed.to_bytes()).is_err() {
-                count(&self.metrics.checkpoints_unwritten);
-            }
-        }
+        self.hand_out(&signed);
         count(&self.metrics.checkpoints);
         self.work.checkpointed = (size, Instant::now());
         self.work.last_checkpoint = Some(signed.clone());
         Ok(signed)
+    }
+
+    /// Gives a copy to elsewhere: that it does not get there is no reason to stop.
+    fn hand_out(&mut self, signed: &SignedCheckpoint) {
+        let bytes = signed.to_bytes();
+        let failed = match &self.config.checkpoint_out {
+            None => return,
+            Some(CheckpointOut::File(path)) => crate::data_dir::replace(path, &bytes)
+                .err()
+                .map(|e| format!("{}: {e}", path.display())),
+            Some(CheckpointOut::Command(_)) => {
+                self.host.keep_checkpoint(&bytes).err().map(|e| e.to_string())
+            }
+        };
+        if failed.is_some() {
+            count(&self.metrics.checkpoints_unwritten);
+        }
+        if let Some(said) = self.work.checkpoint_out.note(failed) {
+            eprintln!("vyr api: {said}");
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

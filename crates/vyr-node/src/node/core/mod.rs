@@ -10,7 +10,6 @@ mod tasks;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +34,7 @@ use super::inbox::Inbox;
 use super::metrics::{Metrics, count};
 use super::program::{Preparers, Programs};
 use super::span::{Delivered, SpanFilter, Subscribers};
+use crate::checkpoint_out::{CheckpointOut, Failing};
 use crate::process::wire::{Order, Report};
 
 /// Inputs and outputs up to this size, in bytes, are in the journal, larger ones in the store.
@@ -79,8 +79,8 @@ pub struct NodeConfig {
     pub retention: Retention,
     /// How long a state lives to which nothing is bound.
     pub state_idle: Duration,
-    /// Where each new checkpoint is written too, if anywhere.
-    pub checkpoint_out: Option<PathBuf>,
+    /// Where each new checkpoint goes too, if anywhere.
+    pub checkpoint_out: Option<CheckpointOut>,
     /// Whether tasks that were accepted before this node started are run by it.
     pub adopt: bool,
 }
@@ -242,6 +242,8 @@ pub(crate) struct Work {
     /// Accepted tasks after which the retention is looked at again.
     look_at_retention: u64,
     last_checkpoint: Option<SignedCheckpoint>,
+    /// Whether checkpoints get out.
+    checkpoint_out: Failing,
     /// The keys of recent submissions are in the ledger.
     keys_known: bool,
     /// Submitted here; kept only by a node that does not adopt, which runs no others.
@@ -276,6 +278,7 @@ impl Work {
             sealing: false,
             look_at_retention: 0,
             last_checkpoint: None,
+            checkpoint_out: Failing::default(),
             keys_known: false,
             mine: HashSet::new(),
             batch: Vec::new(),
