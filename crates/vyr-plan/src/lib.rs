@@ -28,6 +28,7 @@ mod lock;
 pub mod plan;
 mod prove;
 mod reach;
+pub mod render;
 mod space;
 
 pub use address::{interface_id, internet, private, with_interface_id};
