@@ -41,6 +41,14 @@ need() {
     missing+=("$tool")
 }
 
+# The same for what only some tests use: they say `not run` without it.
+want() {
+    local tool=$1 package=$2 reason=$3
+    have "$tool" && return
+    say "$tool is missing: $reason (package $package)"
+    packages+=("$package")
+}
+
 need gcc gcc "links Rust programs"
 need stdio.h libc6-dev "some crates compile C"
 if [[ $task == demo || $task == test ]]; then
@@ -49,6 +57,8 @@ fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
+    want nft nftables "loads our firewalls into a kernel"
+    want ip iproute2 "makes the networks in which they are tried"
 fi
 
 if ((${#packages[@]} > 0)); then
