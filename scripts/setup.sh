@@ -60,6 +60,8 @@ if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
     need strace strace "counts the syncs of a node"
+    want nft nftables "loads our firewalls into a kernel"
+    want ip iproute2 "makes the networks in which they are tried"
 fi
 if [[ $full ]]; then
     want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"

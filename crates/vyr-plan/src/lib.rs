@@ -32,6 +32,7 @@ mod lock;
 pub mod plan;
 mod prove;
 mod reach;
+pub mod render;
 mod space;
 mod spof;
 
