@@ -83,6 +83,10 @@ pub(crate) struct PlanArgs {
     /// Write the plan, canonical JSON: a file, or - for stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Write what each machine gets into this new directory; keys are placeholders there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) render: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,31 @@
 //! `vyr plan`: what would change, and under which digest.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use vyr_base::Digest;
+use vyr_base::{Category, Digest, Problem};
 use vyr_node::Result;
-use vyr_plan::{Diff, Outcome, diff, name_some};
+use vyr_plan::{Diff, Outcome, Plan, diff, name_some, render};
 
+use super::directory::write_whole;
 use super::{Site, compiled, refuse};
 use crate::cli::PlanArgs;
 use crate::output::{self, Out};
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is there already")]
+struct RenderError(PathBuf);
+
+impl Problem for RenderError {
+    fn category(&self) -> Category {
+        Category::Conflict
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("name a new directory: nothing is written over".into())
+    }
+}
 
 #[derive(Serialize)]
 struct Planned<'a> {
@@ -33,6 +49,9 @@ pub(crate) fn plan(args: &PlanArgs, json: bool) -> Result<ExitCode> {
         out.write(&compiled.plan.to_bytes()?)?;
         out.finish()?;
     }
+    if let Some(directory) = args.render.as_deref() {
+        rendered(&compiled.plan, directory)?;
+    }
     let applied = compiled.applied.as_ref().map(|applied| &applied.plan);
     let changes = diff(applied, Some(&compiled.plan));
     if json && !to_stdout {
@@ -52,6 +71,20 @@ pub(crate) fn plan(args: &PlanArgs, json: bool) -> Result<ExitCode> {
     tell(format!("plan_digest {} epoch {}", compiled.digest, compiled.plan.epoch));
     output::say("next: vyr plan sign --key FILE");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A directory a machine, in a directory that was not there.
+fn rendered(plan: &Plan, directory: &Path) -> Result<()> {
+    if directory.exists() {
+        return Err(RenderError(directory.to_owned()).into());
+    }
+    for machine in &plan.machines {
+        for file in render::server(plan, machine.name.as_str())? {
+            write_whole(&directory.join(machine.name.as_str()).join(&file.name), &file.bytes)?;
+        }
+    }
+    output::say(format!("undo: rm -r {}", directory.display()));
+    Ok(())
 }
 
 /// A diff for people.
