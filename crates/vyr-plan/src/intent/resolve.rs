@@ -133,15 +133,24 @@ impl Intent {
                     of.find(|client| client.state == At::nowhere(State::Active)).or(first)?;
                 Some(self.files.clients.as_ref()?.place(active.id.span()))
             }
-            Subject::Written { text } => {
-                let quoted = format!("\"{text}\"");
-                let at = |source: &Source| {
-                    let start = source.text().find(&quoted)?;
-                    Some(source.place(start..start + quoted.len()))
-                };
-                at(&self.files.site).or_else(|| at(self.files.clients.as_ref()?))
-            }
+            Subject::Written { text } => site(self.written(text)?),
         }
+    }
+
+    /// Where a prefix or an address stands in `site.toml`. Of several places the one that gives it
+    /// out counts, and of several of these the last, which was most likely added later.
+    fn written(&self, text: &str) -> Option<Range<usize>> {
+        let site = &self.site;
+        let ends = site.interfaces.values().flat_map(|interface| interface.at.values());
+        let vpn = ends.flat_map(|end| end.vpn.iter());
+        let lan = site.interfaces.values().flat_map(|interface| &interface.lan);
+        let given = vpn.chain(lan).filter(|prefix| prefix.to_string() == text);
+        let last = given.map(At::span).max_by_key(|span| span.start);
+        last.or_else(|| {
+            let quoted = format!("\"{text}\"");
+            let start = self.files.site.text().find(&quoted)?;
+            Some(start..start + quoted.len())
+        })
     }
 
     /// The mesh's prefix.

@@ -1,23 +1,14 @@
 //! Invariants of addresses and prefixes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Proof, Violation};
+use super::{Proof, Violation, end, peer_of};
 use crate::address::private;
 use crate::intent::Subject;
-use crate::plan::{Link, LinkKind, Machine};
+use crate::plan::LinkKind;
 use crate::space::{Set, point, short};
-
-fn end(machine: &Machine, link: &Link) -> Subject {
-    match link.kind {
-        LinkKind::Mesh => Subject::Node { name: machine.name.to_string() },
-        LinkKind::Clients => {
-            Subject::End { interface: link.interface.to_string(), server: machine.name.to_string() }
-        }
-    }
-}
 
 fn written(prefix: &IpNet) -> Subject {
     Subject::Written { text: prefix.to_string() }
@@ -25,7 +16,11 @@ fn written(prefix: &IpNet) -> Subject {
 
 /// Owners of overlapping prefixes, of a list; at most one pair each.
 fn overlaps<T: Clone>(mut owned: Vec<(IpNet, T)>) -> Vec<((IpNet, T), (IpNet, T))> {
-    let bounds = |net: &IpNet| (point(net.network()), point(net.broadcast()));
+    // Families apart: `::/0` has no address of IPv4, although IPv4 lies inside it on the line.
+    let bounds = |net: &IpNet| {
+        let v6 = matches!(net, IpNet::V6(_));
+        ((v6, point(net.network())), (v6, point(net.broadcast())))
+    };
     owned.sort_by_key(|(net, _)| bounds(net));
     let mut found = Vec::new();
     let mut widest: Option<&(IpNet, T)> = None;
@@ -57,7 +52,7 @@ pub(super) fn disjoint_allowed_ips(proof: &Proof<'_>) -> Vec<Violation> {
                     link.name,
                     machine.name
                 );
-                found.push(Violation::new(Subject::Client { id: by.to_string() }, what));
+                found.push(Violation::new(peer_of(link, by), what));
             }
         }
     }
@@ -70,21 +65,18 @@ pub(super) fn exact_clients(proof: &Proof<'_>) -> Vec<Violation> {
         for link in machine.links.iter().filter(|link| link.kind == LinkKind::Clients) {
             for peer in &link.peers {
                 let client = proof.plan.client(peer.id.as_str());
-                let staged = client.is_some_and(|of| of.staged_key == Some(peer.public_key));
+                let staged = client.is_some_and(|of| of.staged_key == Some(peer.public_key))
+                    && peer.allowed_ips.is_empty();
                 let own = client
                     .filter(|of| of.public_key == Some(peer.public_key))
                     .and_then(|of| of.addresses.iter().find(|of| of.server == machine.name));
-                let exact = match (staged, own) {
-                    (true, _) => peer.allowed_ips.is_empty(),
-                    (false, Some(own)) => {
-                        let single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
-                        peer.allowed_ips == own.addresses
-                            && own.addresses.iter().all(single)
-                            && own.addresses.len() == link.routes.len()
-                    }
-                    (false, None) => false,
-                };
-                if !exact {
+                let exact = own.is_some_and(|own| {
+                    let single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+                    peer.allowed_ips == own.addresses
+                        && own.addresses.iter().all(single)
+                        && own.addresses.len() == link.routes.len()
+                });
+                if !staged && !exact {
                     let list: Vec<String> = peer.allowed_ips.iter().map(short).collect();
                     let what = format!(
                         "{} on {} of {} may send as {}",
@@ -134,9 +126,8 @@ pub(super) fn disjoint_prefixes(proof: &Proof<'_>) -> Vec<Violation> {
         owned.push((*route, format!("the clients of {}@{}", link.interface, machine.name)));
     }
     // All nodes have the one prefix of the mesh.
-    let mut mesh: Vec<IpNet> =
+    let mesh: BTreeSet<IpNet> =
         proof.plan.link_prefixes(LinkKind::Mesh).map(|(_, _, route)| *route).collect();
-    mesh.dedup();
     owned.extend(mesh.into_iter().map(|route| (route, "the mesh".to_owned())));
     // Two interfaces may lead to one local network; two networks may not overlap otherwise.
     let mut lans: BTreeMap<IpNet, String> = BTreeMap::new();
@@ -177,7 +168,10 @@ pub(super) fn private_only(proof: &Proof<'_>) -> Vec<Violation> {
     for machine in &plan.machines {
         for link in &machine.links {
             let own = link.addresses.iter().map(IpNet::trunc).collect::<Vec<_>>();
+            // One fault for a prefix, and none for each address in it.
+            let inside = |net: &IpNet| link.routes.iter().any(|route| route.contains(net));
             let allowed = link.peers.iter().flat_map(|peer| &peer.allowed_ips);
+            let allowed = allowed.filter(|net| !inside(net));
             for net in link.routes.iter().chain(&own).chain(allowed) {
                 let wanted = if matches!(net, IpNet::V6(_)) { &site } else { &private };
                 check(

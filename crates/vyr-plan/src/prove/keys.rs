@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Proof, Violation};
+use super::{Proof, Violation, end, peer_of};
 use crate::compile::OVERHEAD;
 use crate::intent::{Key, Subject};
 use crate::plan::LinkKind;
@@ -25,14 +25,8 @@ pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
     };
     for machine in &plan.machines {
         for link in &machine.links {
-            let subject = match link.kind {
-                LinkKind::Mesh => Subject::Node { name: machine.name.to_string() },
-                LinkKind::Clients => Subject::End {
-                    interface: link.interface.to_string(),
-                    server: machine.name.to_string(),
-                },
-            };
-            own(link.public_key, format!("{}@{}", link.interface, machine.name), subject);
+            let name = format!("{}@{}", link.interface, machine.name);
+            own(link.public_key, name, end(machine, link));
             for peer in link.peers.iter().filter(|_| link.kind == LinkKind::Mesh) {
                 let subject = Subject::Node { name: peer.id.to_string() };
                 own(peer.public_key, format!("mesh@{}", peer.id), subject);
@@ -104,13 +98,13 @@ pub(super) fn revoked(proof: &Proof<'_>) -> Vec<Violation> {
                     "the revoked key {} of {} is a peer of {}",
                     peer.public_key, peer.id, machine.name
                 );
-                let violation = Violation::new(Subject::Client { id: peer.id.to_string() }, what);
+                let violation = Violation::new(peer_of(link, &peer.id), what);
                 found.push(violation.hint("make a new pair on the device: wg genkey"));
             }
             if revoked.contains(&link.public_key) {
                 let what = format!("{} of {} has a revoked key", link.name, machine.name);
-                found
-                    .push(Violation::new(Subject::Server { name: machine.name.to_string() }, what));
+                let violation = Violation::new(end(machine, link), what);
+                found.push(violation.hint("make a new pair on the machine: wg genkey"));
             }
         }
     }
@@ -132,14 +126,8 @@ pub(super) fn ports(proof: &Proof<'_>) -> Vec<Violation> {
                     "{} and {other} of {} share port {}",
                     link.name, machine.name, link.listen_port
                 );
-                let subject = match link.kind {
-                    LinkKind::Mesh => Subject::Node { name: machine.name.to_string() },
-                    LinkKind::Clients => Subject::End {
-                        interface: link.interface.to_string(),
-                        server: machine.name.to_string(),
-                    },
-                };
-                found.push(Violation::new(subject, what).hint("give one of them another port"));
+                let violation = Violation::new(end(machine, link), what);
+                found.push(violation.hint("give one of them another port"));
             }
         }
     }

@@ -11,8 +11,8 @@ mod passage;
 use serde::Serialize;
 use vyr_base::Diagnostic;
 
-use crate::intent::{Intent, Subject};
-use crate::plan::Plan;
+use crate::intent::{Intent, Name, Subject};
+use crate::plan::{Link, LinkKind, Machine, Plan};
 use crate::reach::Reach;
 use crate::space::Packet;
 
@@ -181,6 +181,33 @@ pub fn invariant(id: &str) -> Option<&'static Invariant> {
     INVARIANTS.iter().find(|invariant| invariant.id.eq_ignore_ascii_case(id))
 }
 
+/// A machine's end of a link.
+fn end(machine: &Machine, link: &Link) -> Subject {
+    match link.kind {
+        LinkKind::Mesh => Subject::Node { name: machine.name.to_string() },
+        LinkKind::Clients => {
+            Subject::End { interface: link.interface.to_string(), server: machine.name.to_string() }
+        }
+    }
+}
+
+/// Whoever has this id on a link.
+fn peer_of(link: &Link, id: &Name) -> Subject {
+    match link.kind {
+        LinkKind::Mesh => Subject::Node { name: id.to_string() },
+        LinkKind::Clients => Subject::Client { id: id.to_string() },
+    }
+}
+
+/// A machine, as the intent declares it.
+fn machine_of(machine: &Machine) -> Subject {
+    let name = machine.name.to_string();
+    match machine.management.is_empty() {
+        true => Subject::Node { name },
+        false => Subject::Server { name },
+    }
+}
+
 /// Everything that does not hold for `plan`; `parent` is the plan it replaces.
 pub fn prove(plan: &Plan, parent: Option<&Plan>) -> Vec<Violation> {
     let proof = Proof { plan, parent, reach: Reach::of(plan) };
@@ -212,7 +239,7 @@ impl Violation {
     pub fn diagnostic(&self, intent: &Intent) -> Diagnostic {
         let why = invariant(self.id).map_or("", |invariant| invariant.why);
         let why = match (&self.packet, &self.rule) {
-            (Some(packet), Some(rule)) => format!("{why}\n  packet: {packet}, by {rule}"),
+            (Some(packet), Some(rule)) => format!("{why}\n  packet: {packet}, accepted by {rule}"),
             (Some(packet), None) => format!("{why}\n  packet: {packet}, accepted by no rule"),
             _ => why.into(),
         };

@@ -4,23 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Proof, Violation};
+use super::{Proof, Violation, end, machine_of};
 use crate::address::internet as the_internet;
 use crate::compile::INTERNET;
 use crate::intent::{Name, Subject};
 use crate::plan::{LinkKind, Toward};
 use crate::reach::Passage;
 use crate::space::{Block, Region, Set};
-
-fn end(passage: &Passage<'_>) -> Subject {
-    match passage.link.kind {
-        LinkKind::Mesh => Subject::Node { name: passage.machine.name.to_string() },
-        LinkKind::Clients => Subject::End {
-            interface: passage.link.interface.to_string(),
-            server: passage.machine.name.to_string(),
-        },
-    }
-}
 
 /// A packet that a passage lets to `destination`, as a violation.
 fn shown(
@@ -30,7 +20,8 @@ fn shown(
 ) -> Option<Violation> {
     let block = Block { destination: destination.clone(), ..passage.block.clone() };
     let packet = passage.block.intersect(&block).packet()?;
-    Some(Violation::new(end(passage), what()).packet(packet, passage.rule.id.as_str()))
+    let violation = Violation::new(end(passage.machine, passage.link), what());
+    Some(violation.packet(packet, passage.rule.id.as_str()))
 }
 
 impl Proof<'_> {
@@ -49,6 +40,26 @@ impl Proof<'_> {
     fn management(&self) -> Set {
         let all = self.plan.machines.iter().flat_map(|machine| &machine.management);
         Set::prefixes(&all.map(|ip| IpNet::from(*ip)).collect::<Vec<_>>())
+    }
+
+    /// A packet of `wanted` that does not arrive, as a violation.
+    fn not_reached(
+        &self,
+        reached: &Region,
+        wanted: &Block,
+        subject: Subject,
+        what: impl FnOnce() -> String,
+    ) -> Option<Violation> {
+        let packet = reached.missing(wanted).packet()?;
+        let mut accepted = self.reach.permitted.iter();
+        let rule = accepted.find(|passage| passage.block.meets(&packet.block()));
+        let violation = match rule {
+            // The server would take it; the client never sends it there.
+            Some(passage) => Violation::new(subject, format!("{}: no tunnel carries it", what()))
+                .packet(packet, passage.rule.id.as_str()),
+            None => Violation { packet: Some(packet), ..Violation::new(subject, what()) },
+        };
+        Some(violation)
     }
 
     fn is_experimental(&self, interface: &Name) -> bool {
@@ -98,7 +109,9 @@ pub(super) fn internet(proof: &Proof<'_>) -> Vec<Violation> {
         }
     }
     let outside = the_internet();
-    for passage in &proof.reach.permitted {
+    // What goes to the machine itself goes no further.
+    let away = |passage: &&Passage<'_>| passage.rule.toward == Toward::Elsewhere;
+    for passage in proof.reach.permitted.iter().filter(away) {
         let interface = proof.plan.interface(passage.link.interface.as_str());
         let may = passage.link.kind == LinkKind::Clients && interface.is_some_and(|of| of.internet);
         let clients = proof.plan.clients.iter().filter(|client| {
@@ -123,7 +136,10 @@ pub(super) fn internet(proof: &Proof<'_>) -> Vec<Violation> {
         };
         if let Some(packet) = block.packet() {
             let what = format!("{} lets somebody to the internet who may not", passage.rule.id);
-            found.push(Violation::new(end(passage), what).packet(packet, passage.rule.id.as_str()));
+            found.push(
+                Violation::new(end(passage.machine, passage.link), what)
+                    .packet(packet, passage.rule.id.as_str()),
+            );
         }
     }
     found
@@ -245,15 +261,11 @@ pub(super) fn management(proof: &Proof<'_>) -> Vec<Violation> {
                     destination: Set::prefixes(&to),
                     service: Set::service(6, (port, port)),
                 };
-                let missing = reached.missing(&wanted);
-                if let Some(packet) = missing.packet() {
-                    let what = format!(
-                        "operators on {}@{} do not reach {}",
-                        link.interface, machine.name, server.name
-                    );
-                    let violation = Violation::new(Subject::Operators, what);
-                    found.push(Violation { packet: Some(packet), ..violation });
-                }
+                let what = || {
+                    let end = format!("{}@{}", link.interface, machine.name);
+                    format!("operators on {end} do not reach {}", server.name)
+                };
+                found.extend(proof.not_reached(&reached, &wanted, Subject::Operators, what));
             }
         }
     }
@@ -263,7 +275,6 @@ pub(super) fn management(proof: &Proof<'_>) -> Vec<Violation> {
 pub(super) fn sources(proof: &Proof<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for machine in &proof.plan.machines {
-        let server = || Subject::Server { name: machine.name.to_string() };
         let names: BTreeSet<&str> = machine.sets.iter().map(|set| set.name.as_str()).collect();
         for rule in &machine.rules {
             let link = machine.links.iter().find(|link| link.name == rule.from);
@@ -271,7 +282,7 @@ pub(super) fn sources(proof: &Proof<'_>) -> Vec<Violation> {
                 names.contains(rule.source.as_str()) && names.contains(rule.destination.as_str());
             let Some(link) = link.filter(|_| known && !rule.services.is_empty()) else {
                 let what = format!("{} of {} names what is not there", rule.id, machine.name);
-                found.push(Violation::new(server(), what));
+                found.push(Violation::new(machine_of(machine), what));
                 continue;
             };
             let heard = Set::prefixes(link.peers.iter().flat_map(|peer| &peer.allowed_ips));
@@ -280,7 +291,9 @@ pub(super) fn sources(proof: &Proof<'_>) -> Vec<Violation> {
             let block = Block { source: over, ..block };
             if let Some(packet) = block.packet() {
                 let what = format!("{} of {} is for addresses of nobody", rule.id, machine.name);
-                found.push(Violation::new(server(), what).packet(packet, rule.id.as_str()));
+                found.push(
+                    Violation::new(machine_of(machine), what).packet(packet, rule.id.as_str()),
+                );
             }
         }
     }
@@ -345,8 +358,12 @@ pub(super) fn name_servers(proof: &Proof<'_>) -> Vec<Violation> {
     let port_53 = Set::service(17, (53, 53)).union(&Set::service(6, (53, 53)));
     let reached = Region(proof.reach.reached.iter().map(|passage| passage.block.clone()).collect());
     for interface in &proof.plan.interfaces {
+        // A client whose profile is not taken here reaches nothing at all: that is N04's to say.
+        let taken = |name: &Name| interface.profiles.iter().any(|profile| profile.name == *name);
         let clients = proof.plan.client_addresses(|client| {
-            client.interface == interface.name && client.public_key.is_some()
+            client.interface == interface.name
+                && client.public_key.is_some()
+                && taken(&client.profile)
         });
         for server in &interface.dns {
             let wanted = Block {
@@ -354,17 +371,13 @@ pub(super) fn name_servers(proof: &Proof<'_>) -> Vec<Violation> {
                 destination: Set::address(*server),
                 service: port_53.clone(),
             };
-            if let Some(packet) = reached.missing(&wanted).packet() {
-                let what = format!(
-                    "clients of {} do not reach their name server {server}",
-                    interface.name
-                );
-                let violation =
-                    Violation::new(Subject::Interface { name: interface.name.to_string() }, what);
-                let violation =
-                    violation.hint("name one in `lan`, or allow the internet to the profile");
-                found.push(Violation { packet: Some(packet), ..violation });
-            }
+            let what =
+                || format!("clients of {} do not reach their name server {server}", interface.name);
+            let subject = Subject::Interface { name: interface.name.to_string() };
+            let violation = proof.not_reached(&reached, &wanted, subject, what);
+            found.extend(violation.map(|violation| {
+                violation.hint("name one in `lan`, or allow the internet to the profile")
+            }));
         }
     }
     found
@@ -384,8 +397,7 @@ pub(super) fn masquerade(proof: &Proof<'_>) -> Vec<Violation> {
                     "{} hides {set} behind its own address, and no rule lets it out",
                     machine.name
                 );
-                found
-                    .push(Violation::new(Subject::Server { name: machine.name.to_string() }, what));
+                found.push(Violation::new(machine_of(machine), what));
             }
         }
         let exits = machine
@@ -394,7 +406,7 @@ pub(super) fn masquerade(proof: &Proof<'_>) -> Vec<Violation> {
             .filter(|rule| rule.destination == INTERNET && rule.toward == Toward::Elsewhere);
         for rule in exits.filter(|rule| !machine.masquerade.contains(&rule.source)) {
             let what = format!("{} lets {} out with private addresses", rule.id, rule.source);
-            found.push(Violation::new(Subject::Server { name: machine.name.to_string() }, what));
+            found.push(Violation::new(machine_of(machine), what));
         }
     }
     found
