@@ -116,6 +116,11 @@ impl AllowedSigner {
         self.options.valid_before
     }
 
+    /// Whether this line lets its key sign in a namespace at all, whatever the time.
+    pub fn allows_namespace(&self, namespace: &str) -> bool {
+        self.options.namespaces.as_ref().is_none_or(|list| list.matches(namespace))
+    }
+
     /// Whether this line lets its key sign in `namespace` at `now`.
     ///
     /// Both bounds are inclusive and in whole seconds, as in `ssh-keygen`.

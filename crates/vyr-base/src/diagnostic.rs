@@ -167,11 +167,22 @@ impl Source {
         let before = self.text[first..start].chars().count();
         let marked = self.text[start..end.min(first + whole.len()).max(start)].chars().count();
         let from = if before + marked <= SHOWN { 0 } else { before.saturating_sub(SHOWN / 3) };
-        let clean = |c: char| if c.is_control() { ' ' } else { c };
+        // What moves the cursor, turns the writing round or cannot be seen is shown as a mark.
+        let clean = |c: char| match c {
+            '\t' => ' ',
+            c if c.is_control() || invisible(c) => char::REPLACEMENT_CHARACTER,
+            c => c,
+        };
         let text: String = whole.chars().skip(from).take(SHOWN).map(clean).collect();
         let mark = before - from..before - from + marked.min(SHOWN - (before - from).min(SHOWN));
         Place { file: self.name.clone(), line, column: before + 1, text, mark }
     }
+}
+
+/// Characters without a shape of their own: a line with them reads otherwise than it is.
+fn invisible(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -199,6 +210,12 @@ mod tests {
         let place = Source::new("f", text).place(500..503);
         assert!(place.text.contains("KEY") && place.text.len() <= SHOWN);
         assert_eq!(place.text.find("KEY"), place.mark().find('^'));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_shown() {
+        let place = Source::new("f", "a\u{202e}b\u{1b}[2J\tc\u{feff}").place(0..1);
+        assert_eq!(place.text, "a\u{fffd}b\u{fffd}[2J c\u{fffd}");
     }
 
     proptest! {

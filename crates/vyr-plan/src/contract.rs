@@ -1,6 +1,7 @@
 //! Contract tests: what the team demands of every plan, over whole ranges.
 
 use serde::Serialize;
+use vyr_base::Diagnostic;
 
 use crate::intent::{ContractAt, Expect, Intent};
 use crate::plan::Plan;
@@ -33,6 +34,27 @@ pub struct Broken {
     pub rule: Option<String>,
 }
 
+impl Outcome {
+    /// As a fault of the file the contract is in; none: it holds.
+    pub fn diagnostic(&self, intent: &Intent) -> Option<Diagnostic> {
+        let broken = self.broken.as_ref()?;
+        let named = |at: &&ContractAt| at.contract.name.as_str() == self.name;
+        let at = intent.contracts.iter().find(named);
+        let place = at.map(|at| intent.files.contracts[at.file].place(at.contract.name.span()));
+        let why = match &broken.packet {
+            Some(packet) => format!("{}\n  packet: {packet}", broken.why),
+            None => broken.why.clone(),
+        };
+        let what = format!("{} does not hold: it expects {}", self.name, self.expect);
+        let fault = Diagnostic::error("contract", what).why(why);
+        let hint = match &broken.rule {
+            Some(rule) => format!("vyr explain {rule}, or change the contract on purpose"),
+            None => "change what the site declares, or the contract on purpose".into(),
+        };
+        Some(Diagnostic { place, ..fault.hint(hint) })
+    }
+}
+
 /// Runs all contracts of `intent` on `plan`; `applied` is what runs now.
 pub fn run(intent: &Intent, plan: &Plan, applied: Option<&Plan>) -> Vec<Outcome> {
     let reach = Reach::of(plan);
@@ -59,11 +81,9 @@ impl Run<'_> {
         };
         let wanted = block(self.plan);
         let broken = match contract.expect {
-            Expect::Reach if wanted.by_family().is_empty() => Some(Broken {
-                why: "there is no such packet: nobody is there, or the families differ".into(),
-                packet: None,
-                rule: None,
-            }),
+            Expect::Reach if wanted.by_family().is_empty() => {
+                Some(Broken { why: why_empty(&wanted).into(), packet: None, rule: None })
+            }
             Expect::Reach => self.reach.reached_region().missing(&wanted).packet().map(|packet| {
                 Broken { why: self.why_not(&packet), packet: Some(packet), rule: None }
             }),
@@ -102,14 +122,19 @@ impl Run<'_> {
             let packet = region.packet()?;
             let (_, passage) = through(&reach.permitted, &packet.block())?;
             let rule = Some(passage.rule.id.clone());
-            Some(Broken {
-                why: format!("{} {word} it", passage.rule.id),
-                packet: Some(packet),
-                rule,
-            })
+            Some(Broken { why: format!("{} {word}", passage.rule.id), packet: Some(packet), rule })
         };
-        of(new.subtract(&old), self.reach, "now accepts")
-            .or_else(|| of(old.subtract(&new), before, "accepted"))
+        of(new.subtract(&old), self.reach, "now accepts it")
+            .or_else(|| of(old.subtract(&new), before, "accepted it, and no rule does any more"))
+    }
+}
+
+/// Why no packet is in a block.
+fn why_empty(block: &Block) -> &'static str {
+    match (block.source.is_empty(), block.destination.is_empty()) {
+        (true, _) => "nobody is in `from`: there is no device with an active key",
+        (_, true) => "nobody is in `to`: there is no device with an active key",
+        _ => "no address in `from` is of the same family as one in `to`",
     }
 }
 

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use vyr_base::{Diagnostic, Digest, Source};
@@ -89,6 +89,14 @@ impl Lock {
             }
             if content == VERSION {
                 versions += 1;
+            } else if content.starts_with("version ") {
+                versions += 1;
+                let what = format!("the lock is of another form: {content}");
+                let fault = Diagnostic::error("lock-line", what)
+                    .at(source.place(at))
+                    .why(format!("this vyr reads {VERSION}"))
+                    .hint("use the vyr that wrote it");
+                faults.push(fault);
             } else if lock.line(content).is_none() {
                 let fault = Diagnostic::error("lock-line", "a line of the lock is not understood")
                     .at(source.place(at))
@@ -147,8 +155,19 @@ impl Lock {
 
     /// The address of a device on one end, inside the prefix it has now.
     pub fn address(&self, end: &EndName, prefix: &Ipv4Net, id: &Name) -> Option<Ipv4Addr> {
-        let addresses = self.owned.get(end)?.get(id)?;
-        addresses.iter().copied().find(|address| usable(prefix, *address))
+        self.addresses(end, prefix, id).next()
+    }
+
+    /// All of them: more than one after a merge, or after a prefix that was changed and widened.
+    fn addresses(
+        &self,
+        end: &EndName,
+        prefix: &Ipv4Net,
+        id: &Name,
+    ) -> impl Iterator<Item = Ipv4Addr> {
+        let addresses = self.owned.get(end).and_then(|of| of.get(id));
+        let addresses = addresses.into_iter().flatten().copied();
+        addresses.filter(|address| usable(prefix, *address))
     }
 
     /// The plan to compile, if the lock says one.
@@ -186,15 +205,34 @@ impl Lock {
                 faults.push(of(Subject::Client { id: last }, fault));
             }
         }
+        if self.owned.is_empty() && self.next.is_empty() && !intent.clients.is_empty() {
+            let fault = Diagnostic::error("lock-stale", "nothing has been allocated yet");
+            let fault = fault.why("vyr.lock is absent or empty").hint("run `vyr lock`");
+            return vec![of(Subject::Site, fault)];
+        }
+        let mut without: BTreeMap<&Name, Vec<String>> = BTreeMap::new();
         for (end, prefix, id) in wanted(intent) {
-            if self.address(&end, &prefix, id).is_none() {
-                let what = format!("{id} has no address on {end} yet");
-                let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
-                faults.push(of(Subject::Client { id: id.to_string() }, fault));
+            let found: Vec<Ipv4Addr> = self.addresses(&end, &prefix, id).take(2).collect();
+            match *found.as_slice() {
+                [] => without.entry(id).or_default().push(end.to_string()),
+                [_] => (),
+                [one, other, ..] => {
+                    let what = format!("{id} has both {one} and {other} on {end}");
+                    let fault = Diagnostic::error("lock-double", what)
+                        .why("two branches gave it an address each and were merged")
+                        .hint("run `vyr lock`: the one that was applied stays");
+                    faults.push(of(Subject::Client { id: id.to_string() }, fault));
+                }
             }
         }
+        for (id, ends) in without {
+            let what = format!("{id} has no address on {} yet", ends.join(" and "));
+            let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
+            faults.push(of(Subject::Client { id: id.to_string() }, fault));
+        }
+        let revoked: BTreeSet<&Key> = self.revoked().collect();
         for client in intent.clients_in(State::Revoked) {
-            if !self.revoked.iter().any(|(key, _)| *key == *client.public_key) {
+            if !revoked.contains(&*client.public_key) {
                 let what =
                     format!("the revoked key of {} is not in the lock yet", client.id.as_str());
                 let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
@@ -298,6 +336,7 @@ pub fn allocate(
     part_doubles(&mut lock, applied);
     let mut faults = Vec::new();
     for (end, prefix, id) in wanted(intent) {
+        keep_one(&mut lock, applied, &end, &prefix, id);
         if lock.address(&end, &prefix, id).is_some() {
             continue;
         }
@@ -322,14 +361,35 @@ pub fn allocate(
     if faults.is_empty() { Ok(lock) } else { Err(faults) }
 }
 
+/// Whether the applied plan has this address of this owner.
+fn was_applied(applied: Option<&Applied>, end: &EndName, address: Ipv4Addr, owner: &Name) -> bool {
+    let client = applied.and_then(|applied| applied.plan.client(owner.as_str()));
+    let of = client
+        .filter(|client| client.interface == end.interface)
+        .and_then(|client| client.addresses.iter().find(|of| of.server == end.server));
+    of.is_some_and(|of| of.addresses.contains(&IpNet::from(IpAddr::from(address))))
+}
+
+/// Of several addresses of one device the one that was applied stays, else the smallest.
+fn keep_one(
+    lock: &mut Lock,
+    applied: Option<&Applied>,
+    end: &EndName,
+    prefix: &Ipv4Net,
+    id: &Name,
+) {
+    let all: Vec<Ipv4Addr> = lock.addresses(end, prefix, id).collect();
+    let applied = all.iter().find(|address| was_applied(applied, end, **address, id));
+    let keeper = applied.or(all.first()).copied();
+    for address in all.into_iter().filter(|address| Some(*address) != keeper) {
+        lock.disown(end, address, id);
+    }
+}
+
 /// Of several owners of an address the one that was applied keeps it, else the smallest id.
 fn part_doubles(lock: &mut Lock, applied: Option<&Applied>) {
-    let has = |end: &EndName, address: Ipv4Addr, owner: &Name| {
-        let client = applied.and_then(|applied| applied.plan.client(owner.as_str()));
-        let of =
-            client.and_then(|client| client.addresses.iter().find(|of| of.server == end.server));
-        of.is_some_and(|of| of.addresses.contains(&IpNet::from(std::net::IpAddr::from(address))))
-    };
+    let has =
+        |end: &EndName, address: Ipv4Addr, owner: &Name| was_applied(applied, end, address, owner);
     let mut moves = Vec::new();
     for (end, addresses) in &lock.ipv4 {
         for (address, owners) in addresses.iter().filter(|(_, owners)| owners.len() > 1) {

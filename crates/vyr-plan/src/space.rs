@@ -305,11 +305,16 @@ impl Block {
         pieces.into_iter().filter(|block| !block.is_empty()).collect()
     }
 
-    /// The smallest packet in it whose addresses are of one family, if it has one.
+    /// A packet in it whose addresses are of one family, if it has one: the smallest addresses, and
+    /// a service that people know.
     pub fn packet(&self) -> Option<Packet> {
         let v4 = Set::of([(V4_FIRST, V4_LAST)]);
         let v6 = Set::everywhere().subtract(&v4);
-        let service = self.service.first()?;
+        let known = [(6, 443, 443), (6, 1, u16::MAX), (17, 1, u16::MAX), (1, 0, 0), (58, 0, 0)];
+        let known = known.iter().find_map(|(protocol, first, last)| {
+            self.service.intersect(&Set::service(*protocol, (*first, *last))).first()
+        });
+        let service = known.or(self.service.first())?;
         [v4, v6].iter().find_map(|family| {
             Some(Packet {
                 from: address(self.source.intersect(family).first()?),

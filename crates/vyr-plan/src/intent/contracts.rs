@@ -124,7 +124,8 @@ impl FromStr for Place {
             Ok(prefix) => Ok(Self::Prefix(prefix)),
             Err(fault) if text.contains('/') => Err(fault),
             Err(_) => {
-                Err(TextError { why: "it is no place".into(), hint: Some(Self::WHAT.into()) })
+                let hint = Some(format!("write {}", Self::WHAT));
+                Err(TextError { why: "it is no place".into(), hint })
             }
         }
     }

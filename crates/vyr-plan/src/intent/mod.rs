@@ -42,29 +42,67 @@ pub struct Files {
     pub lock: Option<Source>,
 }
 
+/// Faults of one file that are told; a file with more is another file.
+const FAULTS_MAX: usize = 200;
+
 impl Files {
     /// Reads them, or says all that is wrong with them.
     pub fn read(self) -> Result<Intent, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let site = read::read::<SiteFile>(&self.site, &mut faults);
-        let clients = match &self.clients {
-            Some(source) => read::read::<ClientsFile>(source, &mut faults).map(|file| file.clients),
-            None => Some(Vec::new()),
+        let (clients, all_clients) = match &self.clients {
+            Some(source) => {
+                let found = read::read::<ClientsFile>(source, &mut faults);
+                let clients = found.value.map(|file| file.clients).unwrap_or_default();
+                (clients, found.whole)
+            }
+            None => (Vec::new(), true),
         };
         let mut contracts = Vec::new();
         for (file, source) in self.contracts.iter().enumerate() {
             let found = read::read::<ContractsFile>(source, &mut faults);
-            let found = found.into_iter().flat_map(|found| found.contracts);
+            let found = found.value.into_iter().flat_map(|found| found.contracts);
             contracts.extend(found.map(|contract| ContractAt { file, contract }));
         }
         let signers = resolve::signers(self.signers.as_ref(), &mut faults);
-        match (site, clients) {
-            (Some(site), Some(clients)) if faults.is_empty() => {
-                let intent = Intent { site, clients, contracts, signers, files: self };
-                resolve::resolve(&intent, &mut faults);
-                if faults.iter().any(Diagnostic::is_error) { Err(faults) } else { Ok(intent) }
-            }
-            _ => Err(faults),
+        let files: Vec<String> = self.names().map(str::to_owned).collect();
+        let intent =
+            site.value.map(|site| Intent { site, clients, contracts, signers, files: self });
+        if let Some(intent) = &intent {
+            resolve::resolve(intent, all_clients, &mut faults);
+        }
+        match intent {
+            Some(intent) if !faults.iter().any(Diagnostic::is_error) => Ok(intent),
+            _ => Err(in_order(faults, &files)),
         }
     }
+
+    /// Their names, in the order in which their faults are told.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let one = [Some(&self.site), self.clients.as_ref(), self.signers.as_ref()];
+        one.into_iter().flatten().chain(&self.contracts).map(Source::name)
+    }
+}
+
+/// Faults in the order of the text, a bounded number a file.
+fn in_order(mut faults: Vec<Diagnostic>, files: &[String]) -> Vec<Diagnostic> {
+    let file = |fault: &Diagnostic| {
+        let name = fault.place.as_ref().map(|place| place.file.as_str());
+        files.iter().position(|file| Some(file.as_str()) == name)
+    };
+    let place = |fault: &Diagnostic| {
+        let at = fault.place.as_ref().map(|place| (place.line, place.column));
+        (file(fault), at)
+    };
+    faults.sort_by_cached_key(place);
+    let mut told = Vec::new();
+    for same in faults.chunk_by(|a, b| file(a) == file(b)) {
+        told.extend(same.iter().take(FAULTS_MAX).cloned());
+        if let Some(more) = same.len().checked_sub(FAULTS_MAX).filter(|more| *more > 0) {
+            let name = file(&same[0]).map_or("the site", |at| &files[at]);
+            let fault = Diagnostic::error("too-many", format!("{name} has {more} more faults"));
+            told.push(fault.hint("mend these first: one of them may be the cause of the others"));
+        }
+    }
+    told
 }

@@ -178,10 +178,8 @@ pub(super) fn signers(source: Option<&Source>, faults: &mut Vec<Diagnostic>) -> 
     let Some(source) = source else { return Vec::new() };
     match AllowedSigners::parse(source.text().as_bytes()) {
         Ok(signers) => {
-            let plans = |namespaces: Option<&str>| {
-                namespaces.is_none_or(|list| list.split(',').any(|one| one == "vyr-plan"))
-            };
-            let counts = signers.entries().iter().filter(|entry| plans(entry.namespaces()));
+            let counts =
+                signers.entries().iter().filter(|entry| entry.allows_namespace("vyr-plan"));
             let mut found: Vec<_> = counts
                 .map(|entry| Operator {
                     principal: entry.principal().into(),
@@ -193,16 +191,27 @@ pub(super) fn signers(source: Option<&Source>, faults: &mut Vec<Diagnostic>) -> 
             found
         }
         Err(error) => {
-            let what = format!("{} cannot be read: {error}", source.name());
-            faults.push(Diagnostic::error("signers", what).at(source.place(0..0)));
+            let lines: Vec<&str> = source.text().split_inclusive('\n').collect();
+            faults.extend(error.faults.iter().map(|fault| {
+                let before = lines.get(..fault.line - 1).unwrap_or_default();
+                let start: usize = before.iter().map(|line| line.len()).sum();
+                let line = lines.get(fault.line - 1).copied().unwrap_or_default();
+                let column = line.char_indices().nth(fault.column - 1);
+                let start = start + column.map_or(0, |(at, _)| at);
+                Diagnostic::error("signers", fault.kind.to_string())
+                    .at(source.place(start..start + 1))
+                    .why("a line that is not understood could let anybody sign")
+                    .hint("write NAME namespaces=\"vyr-plan\" ssh-ed25519 AAAA.., as ssh-keygen(1) has it")
+            }));
             Vec::new()
         }
     }
 }
 
 /// Adds what stops a compilation to `faults`.
-pub(super) fn resolve(intent: &Intent, faults: &mut Vec<Diagnostic>) {
-    let mut check = Check { intent, faults };
+/// `all_clients`: whether every line of the clients could be read.
+pub(super) fn resolve(intent: &Intent, all_clients: bool, faults: &mut Vec<Diagnostic>) {
+    let mut check = Check { intent, all_clients, faults };
     check.site();
     check.interfaces();
     check.nodes();
@@ -212,6 +221,7 @@ pub(super) fn resolve(intent: &Intent, faults: &mut Vec<Diagnostic>) {
 
 struct Check<'a> {
     intent: &'a Intent,
+    all_clients: bool,
     faults: &'a mut Vec<Diagnostic>,
 }
 
@@ -222,6 +232,12 @@ fn near<'a>(name: &Name, known: impl Iterator<Item = &'a Name>) -> Option<&'a Na
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, other)| other)
+}
+
+/// Whether a site may have this prefix: it is nobody else's, and never changes (RFC 4193).
+fn ula(prefix: &IpNet) -> bool {
+    matches!(prefix, IpNet::V6(v6) if v6.prefix_len() == 48
+        && v6.network().segments()[0] >> 8 == 0xfd)
 }
 
 impl Check<'_> {
@@ -254,9 +270,7 @@ impl Check<'_> {
     fn site(&mut self) {
         let site = &self.intent.site;
         let prefix = site.prefix.0;
-        let ula = matches!(prefix, IpNet::V6(v6) if v6.prefix_len() == 48
-            && v6.network().segments()[0] >> 8 == 0xfd);
-        if !ula {
+        if !ula(&prefix) {
             let fault = Diagnostic::error("site-prefix", format!("the site's prefix is {prefix}"))
                 .why("it must be a /48 in fd00::/8: a provider's prefix changes, this one never does")
                 .hint("draw one with `vyr init` in an empty directory and copy it");
@@ -300,14 +314,23 @@ impl Check<'_> {
                 .collect();
             if carriers.is_empty() {
                 let what = format!("no server has the role {}", interface.role.as_str());
-                let fault =
-                    Diagnostic::error("no-server", what).hint("add it to a server's `roles`");
+                let roles = site.servers.values().flat_map(|server| &server.roles);
+                let known = roles.map(|role| -> &Name { role });
+                let fault = Diagnostic::error("no-server", what);
+                let fault = match near(&interface.role, known) {
+                    Some(other) => fault
+                        .why(format!("a server has the role {other}"))
+                        .hint("one of the two may be misspelt"),
+                    None => fault.hint("add it to a server's `roles`"),
+                };
                 self.at_site(interface.role.span(), fault);
             }
+            let mut misspelt = false;
             for server in interface.at.keys() {
                 if let Some(fault) = Self::unknown("server", server, &site.servers) {
+                    misspelt = true;
                     self.at_site(server.span(), fault);
-                } else if !carriers.contains(&**server) {
+                } else if !carriers.is_empty() && !carriers.contains(&**server) {
                     let what = format!(
                         "server {} does not have the role {}",
                         server.as_str(),
@@ -320,7 +343,9 @@ impl Check<'_> {
                     self.at_site(server.span(), fault);
                 }
             }
-            for server in carriers.iter().filter(|server| !interface.at.contains_key(**server)) {
+            // The end of a server that is missing may be the one that is misspelt.
+            let missing = carriers.iter().filter(|server| !interface.at.contains_key(**server));
+            for server in missing.filter(|_| !misspelt) {
                 let what = format!(
                     "server {server} has the role {} and no end of {}",
                     interface.role.as_str(),
@@ -357,13 +382,15 @@ impl Check<'_> {
             }
             for prefix in &v4 {
                 if !(8..=30).contains(&prefix.0.prefix_len()) {
-                    let fault =
-                        Diagnostic::error("vpn-prefixes", format!("{} has no room", prefix.0))
-                            .why("it must hold the server and its clients: /8 to /30");
+                    let what = format!("{} is not for clients", prefix.0);
+                    let fault = Diagnostic::error("vpn-prefixes", what)
+                        .why("it must hold the server and its clients: /8 to /30")
+                        .hint("a /24 has room for 253 of them");
                     self.at_site(prefix.span(), fault);
                 }
             }
-            for prefix in &v6 {
+            // A site without a prefix of its own is told so once.
+            for prefix in v6.iter().filter(|_| ula(&site.prefix.0)) {
                 let inside = site.prefix.0.contains(&prefix.0) && prefix.0.prefix_len() == 64;
                 if !inside || prefix.0 == self.intent.mesh_prefix() {
                     let fault = Diagnostic::error(
@@ -418,10 +445,14 @@ impl Check<'_> {
                 self.at_clients(client.profile.span(), fault);
             }
             let once = matches!(*client.state, State::Active | State::Staged);
-            if once && seen.insert((&client.id, *client.state), client).is_some() {
-                let what = format!("{} has two keys in one state", client.id.as_str());
+            let other = once.then(|| seen.insert((&client.id, *client.state), client)).flatten();
+            if let (Some(other), Some(source)) = (other, &self.intent.files.clients) {
+                let word = if *client.state == State::Active { "active" } else { "staged" };
+                let what = format!("{} has two {word} keys", client.id.as_str());
+                let line = source.place(other.id.span()).line;
+                let why = "a device has at most one active and one staged key";
                 let fault = Diagnostic::error("client-state", what)
-                    .why("a device has at most one active and one staged key")
+                    .why(format!("{why}; the other one is in line {line}"))
                     .hint("retire one of them, or give the other device an id of its own");
                 self.at_clients(client.id.span(), fault);
             }
@@ -438,19 +469,24 @@ impl Check<'_> {
 
     fn contracts(&mut self) {
         let site = &self.intent.site;
-        let mut names: BTreeSet<&Name> = BTreeSet::new();
+        let mut names: BTreeMap<&Name, SourcePlace> = BTreeMap::new();
+        let ids: BTreeSet<&Name> =
+            self.intent.clients.iter().map(|client| -> &Name { &client.id }).collect();
         for ContractAt { file, contract } in &self.intent.contracts {
             let source = &self.intent.files.contracts[*file];
-            if !names.insert(&contract.name) {
+            let place = source.place(contract.name.span());
+            if let Some(other) = names.insert(&contract.name, place.clone()) {
                 let what = format!("two contracts are named {}", contract.name.as_str());
-                let fault =
-                    Diagnostic::error("contract-name", what).hint("name one of them otherwise");
-                self.faults.push(fault.at(source.place(contract.name.span())));
+                let fault = Diagnostic::error("contract-name", what)
+                    .why(format!("the other one is in {}, line {}", other.file, other.line))
+                    .hint("name one of them otherwise");
+                self.faults.push(fault.at(place));
             }
             for (list, what) in [(&contract.from, "from"), (&contract.to, "to")] {
                 if list.is_empty() {
                     let fault = Diagnostic::error("contract-empty", format!("`{what}` is empty"))
-                        .why("a contract about no packet holds whatever happens");
+                        .why("a contract about no packet holds whatever happens")
+                        .hint("name a place, such as interface:NAME or 0.0.0.0/0");
                     self.faults.push(fault.at(source.place(list.span())));
                 }
             }
@@ -462,21 +498,14 @@ impl Check<'_> {
             }
             for place in contract.from.iter().chain(contract.to.iter()) {
                 let fault = match &**place {
-                    Place::Client(id) => {
-                        let known = self.intent.clients.iter().any(|client| *client.id == *id);
-                        (!known).then(|| {
-                            let ids =
-                                self.intent.clients.iter().map(|client| -> &Name { &client.id });
-                            let fault = Diagnostic::error(
-                                "unknown-name",
-                                format!("there is no client {id}"),
-                            );
-                            match near(id, ids) {
-                                Some(other) => fault.hint(format!("did you mean {other}?")),
-                                None => fault,
-                            }
-                        })
-                    }
+                    Place::Client(id) => (self.all_clients && !ids.contains(id)).then(|| {
+                        let fault =
+                            Diagnostic::error("unknown-name", format!("there is no client {id}"));
+                        match near(id, ids.iter().copied()) {
+                            Some(other) => fault.hint(format!("did you mean {other}?")),
+                            None => fault,
+                        }
+                    }),
                     Place::Interface(name) | Place::Lan(name) => {
                         Self::unknown("interface", name, &site.interfaces)
                     }

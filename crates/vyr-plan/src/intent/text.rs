@@ -39,6 +39,10 @@ fn mend(why: impl Into<String>, hint: impl Into<String>) -> TextError {
     TextError { why: why.into(), hint: Some(hint.into()) }
 }
 
+fn write_one<T: Text>(why: &str) -> TextError {
+    mend(why, format!("write {}", T::WHAT))
+}
+
 /// A text with a checked form.
 pub(crate) trait Text: FromStr<Err = TextError> {
     /// Its name in a schema's `format`.
@@ -142,7 +146,14 @@ impl FromStr for Name {
             && text.chars().all(middle);
         match good {
             true => Ok(Self(text.into())),
-            false => Err(wrong(format!("a name has {}", Self::WHAT))),
+            false => {
+                let why = format!("a name has {}", Self::WHAT);
+                let other = text.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
+                match other != text && other.parse::<Self>().is_ok() {
+                    true => Err(mend(why, format!("write {other}"))),
+                    false => Err(wrong(why)),
+                }
+            }
         }
     }
 }
@@ -181,10 +192,10 @@ impl FromStr for Key {
         let mut bytes = [0; 32];
         match Base64::decode(text, &mut bytes) {
             Ok(found) if found.len() == 32 => (),
-            _ => return Err(mend("it is not 32 bytes in base64", Self::WHAT)),
+            _ => return Err(write_one::<Self>("it is not 32 bytes in base64")),
         }
         match bytes == [0; 32] {
-            true => Err(mend("it is all zeros, the absence of a key", Self::WHAT)),
+            true => Err(write_one::<Self>("it is all zeros, the absence of a key")),
             false => Ok(Self(bytes)),
         }
     }
@@ -213,9 +224,10 @@ impl FromStr for Prefix {
             Ok(net) => net,
             Err(_) if text.parse::<IpAddr>().is_ok() => {
                 let bits = if text.contains(':') { 128 } else { 32 };
-                return Err(mend("its length is missing", format!("write {text}/{bits}")));
+                let hint = format!("write {text}/{bits} if this one address is meant");
+                return Err(mend("its length is missing", hint));
             }
-            Err(_) => return Err(mend("it is not a prefix", Self::WHAT)),
+            Err(_) => return Err(write_one::<Self>("it is not a prefix")),
         };
         if net != net.trunc() {
             let hint = format!("write {} if the whole prefix is meant", net.trunc());
@@ -248,17 +260,45 @@ impl FromStr for Address {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
-        let Ok(address) = text.parse::<IpAddr>() else {
-            return Err(mend("it is not an address", Self::WHAT));
+        let address = one_address(text)?;
+        let local = match address {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
         };
-        let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-        if address.is_unspecified() || address.is_multicast() || mapped {
-            return Err(wrong("no machine answers at this address"));
+        match local {
+            true => Err(mend(
+                "on each machine or link it is another one",
+                "write an address that all of the site means the same by",
+            )),
+            false => Ok(Self(address)),
         }
-        match address.to_string() == text {
-            true => Ok(Self(address)),
-            false => Err(mend("an address has one spelling", format!("write {address}"))),
-        }
+    }
+}
+
+/// An address in its one spelling, at which a machine may answer.
+fn one_address(text: &str) -> Result<IpAddr, TextError> {
+    let Ok(address) = text.parse::<IpAddr>() else {
+        let whole = text.split(['/', '%']).next().unwrap_or_default();
+        let octets: Vec<&str> =
+            whole.split('.').map(|octet| octet.trim_start_matches('0')).collect();
+        let octets = octets.iter().map(|octet| if octet.is_empty() { "0" } else { octet });
+        let near = octets.collect::<Vec<_>>().join(".");
+        let good = |near: &&str| *near != text && near.parse::<Address>().is_ok();
+        return match [whole, &near].into_iter().find(good) {
+            Some(near) => Err(mend("it is not an address alone", format!("write {near}"))),
+            None => Err(write_one::<Address>("it is not an address")),
+        };
+    };
+    let silent = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+    };
+    if address.is_unspecified() || address.is_multicast() || silent {
+        return Err(mend("no machine answers at this address", "write that of one machine"));
+    }
+    match address.to_string() == text {
+        true => Ok(address),
+        false => Err(mend("an address has one spelling", format!("write {address}"))),
     }
 }
 
@@ -294,7 +334,7 @@ impl FromStr for Host {
         if let Some(fault) = look_alike(text) {
             return Err(fault);
         }
-        if text.parse::<Address>().is_ok() {
+        if one_address(text).is_ok() {
             return Ok(Self(text.into()));
         }
         let label = |label: &str| {
@@ -314,7 +354,16 @@ impl FromStr for Host {
             (false, lower) if lower != text && lower.parse::<Self>().is_ok() => {
                 Err(mend("a host name has one spelling", format!("write {lower}")))
             }
-            (false, _) => Err(mend("it is neither a host name nor an address", Self::WHAT)),
+            (false, _) => {
+                let why = "it is neither a host name nor an address";
+                let host = text.split_once("://").map_or(text, |(_, rest)| rest);
+                let host = host.split('/').next().unwrap_or_default();
+                let host = host.split_once(':').map_or(host, |(host, _)| host);
+                match host != text && host.parse::<Self>().is_ok() {
+                    true => Err(mend(why, format!("write {host}; the port has its own key"))),
+                    false => Err(write_one::<Self>(why)),
+                }
+            }
         }
     }
 }
@@ -346,7 +395,8 @@ impl FromStr for Owner {
         match (text.chars().count(), text.chars().find(|c| hidden(*c))) {
             (1..=OWNER_CHARS_MAX, None) => Ok(Self(text.into())),
             (_, Some(c)) => {
-                Err(wrong(format!("it has the invisible character U+{:04X}", u32::from(c))))
+                let why = format!("it has the invisible character U+{:04X}", u32::from(c));
+                Err(mend(why, "type it again"))
             }
             (_, None) => Err(wrong(format!("an owner has {}", Self::WHAT))),
         }
@@ -397,7 +447,7 @@ impl FromStr for Service {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
-        let fault = || mend("it is not a service", Self::WHAT);
+        let fault = || write_one::<Self>("it is not a service");
         let (name, ports) = match text.split_once('/') {
             Some((name, ports)) => (name, Some(ports)),
             None => (text, None),
@@ -420,8 +470,11 @@ impl FromStr for Service {
             }
             _ => return Err(fault()),
         };
-        if matches!(found, Self::Ports { first, last, .. } if first > last) {
-            return Err(wrong("its first port is after its last one"));
+        if let Self::Ports { protocol, first, last } = found
+            && first > last
+        {
+            let other = Self::Ports { protocol, first: last, last: first };
+            return Err(mend("its first port is after its last one", format!("write {other}")));
         }
         match found.to_string() == text {
             true => Ok(found),
@@ -471,7 +524,7 @@ impl FromStr for Recipient {
         });
         match age || ssh {
             true => Ok(Self(text.into())),
-            false => Err(mend("it is no recipient", Self::WHAT)),
+            false => Err(write_one::<Self>("it is no recipient")),
         }
     }
 }

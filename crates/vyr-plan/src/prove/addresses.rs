@@ -1,5 +1,6 @@
 //! Invariants of addresses and prefixes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -10,18 +11,20 @@ use crate::intent::Subject;
 use crate::plan::LinkKind;
 use crate::space::{Set, point, short};
 
+const THE_MESH: &str = "the mesh";
+
 fn written(prefix: &IpNet) -> Subject {
     Subject::Written { text: prefix.to_string() }
 }
 
-/// Owners of overlapping prefixes, of a list; at most one pair each.
+/// Owners of overlapping prefixes, of a list, the wider one first; at most one pair each.
 fn overlaps<T: Clone>(mut owned: Vec<(IpNet, T)>) -> Vec<((IpNet, T), (IpNet, T))> {
     // Families apart: `::/0` has no address of IPv4, although IPv4 lies inside it on the line.
     let bounds = |net: &IpNet| {
         let v6 = matches!(net, IpNet::V6(_));
         ((v6, point(net.network())), (v6, point(net.broadcast())))
     };
-    owned.sort_by_key(|(net, _)| bounds(net));
+    owned.sort_by_key(|(net, _)| (bounds(net).0, Reverse(bounds(net).1)));
     let mut found = Vec::new();
     let mut widest: Option<&(IpNet, T)> = None;
     for item in &owned {
@@ -128,7 +131,7 @@ pub(super) fn disjoint_prefixes(proof: &Proof<'_>) -> Vec<Violation> {
     // All nodes have the one prefix of the mesh.
     let mesh: BTreeSet<IpNet> =
         proof.plan.link_prefixes(LinkKind::Mesh).map(|(_, _, route)| *route).collect();
-    owned.extend(mesh.into_iter().map(|route| (route, "the mesh".to_owned())));
+    owned.extend(mesh.into_iter().map(|route| (route, THE_MESH.to_owned())));
     // Two interfaces may lead to one local network; two networks may not overlap otherwise.
     let mut lans: BTreeMap<IpNet, String> = BTreeMap::new();
     for interface in &proof.plan.interfaces {
@@ -137,11 +140,20 @@ pub(super) fn disjoint_prefixes(proof: &Proof<'_>) -> Vec<Violation> {
         }
     }
     owned.extend(lans);
-    let pairs = overlaps(owned).into_iter();
-    pairs
-        .map(|((net, of), (other, by))| {
-            let what = format!("{other}, {by}, overlaps {net}, {of}");
-            Violation::new(written(&other), what).hint("give one of them another prefix")
+    // One fault for a prefix that is too wide, and none for each that lies in it.
+    let pairs = overlaps(owned);
+    let groups = pairs.chunk_by(|(wide, _), (other, _)| wide == other);
+    groups
+        .filter_map(|group| {
+            let ((net, of), (other, by)) = group.first()?;
+            let more = match group.len() {
+                1 => String::new(),
+                n => format!(", and {} more", n - 1),
+            };
+            let what = format!("{net}, {of}, overlaps {other}, {by}{more}");
+            // The mesh's prefix is written nowhere.
+            let shown = if of == THE_MESH { other } else { net };
+            Some(Violation::new(written(shown), what).hint("give one of them another prefix"))
         })
         .collect()
 }

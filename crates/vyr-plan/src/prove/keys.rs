@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Proof, Violation, end, peer_of};
 use crate::compile::OVERHEAD;
-use crate::intent::{Key, Subject};
+use crate::intent::{Key, Name, Subject};
 use crate::plan::LinkKind;
 
 /// IPv6 needs it (RFC 8200).
@@ -12,11 +12,13 @@ const MTU_MIN: u16 = 1280;
 
 pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
     let plan = proof.plan;
-    let mut owners: BTreeMap<Key, (String, Subject)> = BTreeMap::new();
+    let mut owners: BTreeMap<Key, String> = BTreeMap::new();
     let mut found = Vec::new();
+    let mut shared: BTreeSet<Key> = BTreeSet::new();
     let mut own = |key: Key, name: String, subject: Subject| {
-        let (taken, _) = owners.entry(key).or_insert((name.clone(), subject.clone()));
+        let taken = owners.entry(key).or_insert_with(|| name.clone());
         if *taken != name {
+            shared.insert(key);
             let what = format!("{name} and {taken} have one public key, {key}");
             found.push(
                 Violation::new(subject, what).hint("make a new pair for one of them: wg genkey"),
@@ -25,11 +27,14 @@ pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
     };
     for machine in &plan.machines {
         for link in &machine.links {
-            let name = format!("{}@{}", link.interface, machine.name);
+            let name = match link.kind {
+                LinkKind::Mesh => format!("node {}", machine.name),
+                LinkKind::Clients => format!("{}@{}", link.interface, machine.name),
+            };
             own(link.public_key, name, end(machine, link));
             for peer in link.peers.iter().filter(|_| link.kind == LinkKind::Mesh) {
                 let subject = Subject::Node { name: peer.id.to_string() };
-                own(peer.public_key, format!("mesh@{}", peer.id), subject);
+                own(peer.public_key, format!("node {}", peer.id), subject);
             }
         }
     }
@@ -43,8 +48,13 @@ pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
     }
     for machine in &plan.machines {
         for link in machine.links.iter().filter(|link| link.kind == LinkKind::Clients) {
+            // A key that two have is told already.
             let mut seen: BTreeSet<Key> = BTreeSet::new();
-            for peer in link.peers.iter().filter(|peer| !seen.insert(peer.public_key)) {
+            for peer in link
+                .peers
+                .iter()
+                .filter(|peer| !shared.contains(&peer.public_key) && !seen.insert(peer.public_key))
+            {
                 let what = format!(
                     "{} has the key {} twice on {}",
                     machine.name, peer.public_key, link.name
@@ -71,7 +81,11 @@ pub(super) fn mtu(proof: &Proof<'_>) -> Vec<Violation> {
                     "{} of {} has an MTU of {}, its uplink {}",
                     link.name, machine.name, link.mtu, machine.uplink_mtu
                 );
-                found.push(Violation::new(subject, what));
+                let room = machine.uplink_mtu.saturating_sub(OVERHEAD);
+                let hint = format!(
+                    "it must be {MTU_MIN} to {room}: `uplink_mtu` of a server and of its node are one"
+                );
+                found.push(Violation::new(subject, what).hint(hint));
             }
             if link.kind == LinkKind::Mesh {
                 mesh.insert(link.mtu, machine.name.to_string());
@@ -91,15 +105,12 @@ pub(super) fn revoked(proof: &Proof<'_>) -> Vec<Violation> {
     let plan = proof.plan;
     let revoked: BTreeSet<Key> = plan.revoked.iter().copied().collect();
     let mut found = Vec::new();
+    let mut returned: BTreeMap<(Subject, &Name, Key), Vec<&str>> = BTreeMap::new();
     for machine in &plan.machines {
         for link in &machine.links {
             for peer in link.peers.iter().filter(|peer| revoked.contains(&peer.public_key)) {
-                let what = format!(
-                    "the revoked key {} of {} is a peer of {}",
-                    peer.public_key, peer.id, machine.name
-                );
-                let violation = Violation::new(peer_of(link, &peer.id), what);
-                found.push(violation.hint("make a new pair on the device: wg genkey"));
+                let of = (peer_of(link, &peer.id), &peer.id, peer.public_key);
+                returned.entry(of).or_default().push(machine.name.as_str());
             }
             if revoked.contains(&link.public_key) {
                 let what = format!("{} of {} has a revoked key", link.name, machine.name);
@@ -107,6 +118,12 @@ pub(super) fn revoked(proof: &Proof<'_>) -> Vec<Violation> {
                 found.push(violation.hint("make a new pair on the machine: wg genkey"));
             }
         }
+    }
+    for ((subject, id, key), machines) in returned {
+        let machines = machines.join(" and ");
+        let what = format!("the revoked key {key} of {id} is a peer of {machines}");
+        let violation = Violation::new(subject, what);
+        found.push(violation.hint("make a new pair on the device: wg genkey"));
     }
     let before = proof.parent.into_iter().flat_map(|parent| &parent.revoked);
     for key in before.filter(|key| !revoked.contains(key)) {

@@ -159,15 +159,17 @@ pub(super) fn apart(proof: &Proof<'_>) -> Vec<Violation> {
             LinkKind::Mesh if local => clients.clone(),
             LinkKind::Mesh => Set::everywhere(),
         };
-        found.extend(shown(passage, &closed, || {
-            format!("{} forwards from {} to another link", passage.rule.id, passage.link.name)
-        }));
+        let mut into_mesh = None;
         // Its own end in the mesh is the mesh's as well.
         if passage.link.kind == LinkKind::Clients {
-            found.extend(shown(passage, &mesh, || {
-                format!("{} lets clients into the mesh", passage.rule.id)
-            }));
+            into_mesh =
+                shown(passage, &mesh, || format!("{} lets clients into the mesh", passage.rule.id));
         }
+        found.extend(into_mesh.or_else(|| {
+            shown(passage, &closed, || {
+                format!("{} lets {} reach another link", passage.rule.id, passage.link.name)
+            })
+        }));
     }
     found
 }
@@ -242,6 +244,8 @@ pub(super) fn management(proof: &Proof<'_>) -> Vec<Violation> {
                 continue;
             }
             if link.kind == LinkKind::Mesh || proof.is_experimental(&link.interface) {
+                let inside = operators.intersect(&Set::prefixes(&link.routes));
+                let from = if inside.is_empty() { &from } else { &inside };
                 let what = format!("operators cannot work from {from} on {}", link.name);
                 let violation = Violation::new(Subject::Operators, what);
                 found.push(
