@@ -25,6 +25,7 @@ pub mod events;
 pub mod guests;
 pub mod memory;
 pub mod node;
+pub mod plan;
 mod plot;
 pub mod process;
 pub mod rates;

@@ -1,0 +1,3 @@
+//! What a network plan costs, by the number of clients.
+
+pub mod site;
