@@ -24,6 +24,7 @@ mod checks;
 pub mod journal;
 pub mod keys;
 pub mod mutate;
+pub mod plan;
 pub mod sections;
 pub mod signing;
 mod sshsig;
@@ -60,6 +61,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("import_tar", archive::import_tar),
     ("import_graph", archive::import_graph),
     ("round_trip", archive::round_trip),
+    ("site_toml", plan::site_toml),
+    ("clients_toml", plan::clients_toml),
+    ("contracts_toml", plan::contracts_toml),
+    ("vyr_lock", plan::vyr_lock),
+    ("plan_json", plan::plan_json),
+    ("plan_texts", plan::plan_texts),
 ];
 
 /// The target of this name.

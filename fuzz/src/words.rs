@@ -52,6 +52,119 @@ const OCI: &[&str] = &[
     "vyr.subject",
 ];
 
+const TOML: &[&str] = &[
+    "[[",
+    "]]",
+    "{ ",
+    " }",
+    " = ",
+    "\"\"\"",
+    "'",
+    "# ",
+    "true",
+    "false",
+    "0x10",
+    "1_0",
+    "inf",
+    "1.0",
+    "2026-01-01",
+    "<<<<<<< HEAD\n",
+    "=======\n",
+    "\u{feff}",
+    "\u{202e}",
+    "\\u001b",
+    "\r\n",
+    ",",
+];
+
+const SITE: &[&str] = &[
+    "[servers.x]\n",
+    "[interfaces.x]\n",
+    "[interfaces.lab.at.x]\n",
+    "[nodes.x]\n",
+    "[constraints]\n",
+    "experimental = true\n",
+    "ipv6 = false\n",
+    "internet = false\n",
+    "uplink_mtu = 1360\n",
+    "\"10.8.0.0/30\"",
+    "\"0.0.0.0/0\"",
+    "\"::/0\"",
+    "\"fd3a:91c2:77e0:ffff::/64\"",
+    "\"10.9.0.1\"",
+    "tcp/22",
+    "udp/5000-5100",
+    "protocol/47",
+    "any",
+    "icmp",
+    "lab",
+    "full",
+    "split",
+    "gate",
+    "mesh",
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+];
+
+const PLACES: &[&str] = &[
+    "client:ana",
+    "interface:lab",
+    "profile:full",
+    "lan:lab",
+    "server:gate",
+    "node:far",
+    "mesh",
+    "operators",
+    "internet",
+    "0.0.0.0/0",
+    "::/0",
+    "\"reach\"",
+    "\"no-reach\"",
+    "\"equal\"",
+    "[[contracts]]\n",
+    "port = [\"tcp/22\"]\n",
+    "[]",
+    "any",
+];
+
+const LOCK: &[&str] = &[
+    "version 1\n",
+    "ipv4 lab@gate 10.8.0.2 ana\n",
+    "ipv4 lab@gate 10.8.0.2 ben\n",
+    "ipv4 x@y 10.8.0.3 ana\n",
+    "plan network 1 empty\n",
+    "plan network 2 sha256:",
+    "revoked ",
+    " ana",
+    "lab@gate",
+    "10.8.0.14",
+    "qKGmbqNofV5D+vwSAKbsCdWojbzyu9uCs8MDikxuY2A=",
+    "# ",
+    "\n",
+    "01",
+    "+1",
+];
+
+const PLAN: &[&str] = &[
+    "\"allowed_ips\":[\"::/0\"]",
+    "\"0.0.0.0/0\"",
+    "\"10.8.0.2/32\"",
+    "\"toward\":\"elsewhere\"",
+    "\"toward\":\"local\"",
+    "\"kind\":\"mesh\"",
+    "\"kind\":\"clients\"",
+    "\"INTERNET\"",
+    "\"lab.all\"",
+    "\"MESH.peers\"",
+    "\"vyr-lab\"",
+    "\"vyr-mesh\"",
+    "\"revoked\":[]",
+    "\"services\":[\"any\"]",
+    "\"experimental\":true",
+    "\"epoch\":2",
+    "65535",
+    "0",
+];
+
 const LINKS: &[&str] =
     &["\n%%\n", "$d0", "$s0", "$d1", "$s1", "$d2", "$s2", "$d3", "$s3", "$d4", "$s4"];
 
@@ -161,6 +274,14 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         "oci_index" | "oci_manifest" | "import_graph" => &[JSON, OCI, LINKS],
         "import_tar" => &[TAR],
         "round_trip" => &[&["\n%%\n", "=", "\n", "\0", "\"", "\\", "\u{1}", "a", "A=b", "\u{e9}"]],
+        "site_toml" => &[TOML, SITE],
+        "clients_toml" => &[TOML, SITE, &["state = \"staged\"", "\"revoked\"", "\"retired\""]],
+        "contracts_toml" => &[TOML, PLACES],
+        "vyr_lock" => &[LOCK],
+        "plan_json" => &[JSON, PLAN],
+        "plan_texts" => {
+            &[PLACES, SITE, &["age1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "::ffff:"]]
+        }
         _ => &[],
     };
     lists.iter().flat_map(|list| list.iter().map(|word| word.as_bytes())).collect()

@@ -17,9 +17,9 @@ use vyr_fuzz::{TARGETS, Target, target};
 /// Mutations a target, so that all of this takes five to ten seconds on two cores, unoptimised.
 const ROUNDS: u64 = 10_000;
 const SEED: u64 = 1;
-/// Targets that work on files are slower by so much.
+/// Targets that work on files, or prove plans, are slower by so much.
 const FILE_COST: u64 = 10;
-const ON_FILES: [&str; 7] = [
+const ON_FILES: [&str; 11] = [
     "oci_layout",
     "oci_index",
     "oci_manifest",
@@ -27,6 +27,11 @@ const ON_FILES: [&str; 7] = [
     "import_tar",
     "import_graph",
     "round_trip",
+    // Not on files, and as slow: each input is compiled and proven.
+    "site_toml",
+    "clients_toml",
+    "contracts_toml",
+    "plan_json",
 ];
 
 /// One input may take so long: a thousand times what the slowest takes, so that only a loop whose
@@ -54,7 +59,7 @@ macro_rules! targets {
 targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
-    import_graph round_trip
+    import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
 }
 
 fn replay(name: &str) {

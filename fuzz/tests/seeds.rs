@@ -16,6 +16,7 @@ use vyr_base::Digest;
 use vyr_fuzz::archive::seed_archive;
 use vyr_fuzz::artifact::{COMPONENT, MODULE};
 use vyr_fuzz::keys::{KEYS, p521_line};
+use vyr_fuzz::plan::{CLIENTS, SITE};
 use vyr_fuzz::sections::join;
 use vyr_fuzz::words::dictionary;
 use vyr_fuzz::{TARGETS, target};
@@ -102,6 +103,7 @@ fn seeds() -> Seeds {
     journal(&mut add);
     layouts(&mut add);
     archives(&mut add);
+    plans(&mut add);
     seeds
 }
 
@@ -510,6 +512,146 @@ fn layouts(add: Add<'_>) {
     let long = vec![7; 9000];
     add("blob_read", "long", &join(&[&long, &long]));
     add("blob_read", "long-cut", &join(&[&long, &long[1..]]));
+}
+
+fn plans(add: Add<'_>) {
+    let office = include_str!("../../examples/office/site.toml");
+    add("site_toml", "small", SITE.as_bytes());
+    add("site_toml", "office", office.as_bytes());
+    add("site_toml", "cut", &SITE.as_bytes()[..300]);
+    for (name, from, to) in [
+        ("overlap", "lan = [\"10.9.0.0/24\"]", "lan = [\"10.8.0.0/16\", \"::/0\"]"),
+        ("experiment", "ipv6 = true", "ipv6 = true\nexperimental = true"),
+        ("no-room", "10.8.0.0/28", "10.8.0.0/30"),
+        ("no-mesh", "mesh = { port = 51871, allow = [\"icmp\"] }", ""),
+        ("escaped-key", "roles = ", "\"\\u001b[2J\" = "),
+        ("conflict", "[profiles.full]", "<<<<<<< HEAD\n[profiles.full]"),
+        ("wrong", "port = 51820", "port = 0x1_0000_0000_0000_0000_0"),
+        ("public", "10.8.0.0/28", "9.8.0.0/28"),
+    ] {
+        assert!(SITE.contains(from), "{from}");
+        add("site_toml", name, SITE.replace(from, to).as_bytes());
+    }
+    add("clients_toml", "small", CLIENTS.as_bytes());
+    add("clients_toml", "none", b"version = 1\nclients = []\n");
+    for (name, from, to) in [
+        (
+            "same-key",
+            "PLr2LDVFNbaKTlE1x8WgR7pSk8TAYO5QjOOU2uAYGjc=",
+            "qKGmbqNofV5D+vwSAKbsCdWojbzyu9uCs8MDikxuY2A=",
+        ),
+        ("same-id", "\"ben\"", "\"ana\""),
+        ("reversed", "Ben\", interface", "B\u{202e}n\", interface"),
+        ("unknown", "full", "fulll"),
+    ] {
+        add("clients_toml", name, CLIENTS.replace(from, to).as_bytes());
+    }
+    let line = CLIENTS.lines().nth(2).expect("a client").to_owned() + "\n";
+    let second = line.replace("2A=", "2E=").replace("active", "staged");
+    let staged = CLIENTS.replace("clients = [\n", &format!("clients = [\n{second}"));
+    add("clients_toml", "second-key", staged.as_bytes());
+    let many: String = (0..14).map(|n| line.replace("\"ana\"", &format!("\"a{n}\""))).collect();
+    let many = CLIENTS.replace("clients = [\n", &format!("clients = [\n{many}"));
+    add("clients_toml", "too-many", many.as_bytes());
+    let contract = |from: &str, to: &str, expect: &str| {
+        format!(
+            "version = 1\n[[contracts]]\nname = \"c\"\nfrom = [{from}]\nto = [{to}]\n\
+             port = [\"tcp/22\", \"icmp\"]\nexpect = \"{expect}\"\n"
+        )
+    };
+    for (name, from, to, expect) in [
+        ("reach", "\"interface:lab\"", "\"lan:lab\"", "reach"),
+        ("no-reach", "\"client:ana\", \"client:ben\"", "\"internet\"", "no-reach"),
+        ("equal", "\"profile:full\"", "\"0.0.0.0/0\", \"::/0\"", "equal"),
+        ("nodes", "\"node:far\"", "\"node:gate\", \"mesh\"", "reach"),
+        ("families", "\"10.8.0.0/28\"", "\"fd3a:91c2:77e0::/48\"", "reach"),
+        ("operators", "\"operators\"", "\"server:gate\"", "no-reach"),
+        ("empty", "", "\"client:nobody\"", "reach"),
+    ] {
+        add("contracts_toml", name, contract(from, to, expect).as_bytes());
+    }
+    let office = include_str!("../../examples/office/contracts/access.toml");
+    add("contracts_toml", "office", office.as_bytes());
+
+    let files = |site: &str, clients: &str| vyr_plan::Files {
+        site: vyr_base::Source::new("site.toml", site),
+        clients: Some(vyr_base::Source::new("clients.toml", clients)),
+        signers: None,
+        contracts: Vec::new(),
+        lock: None,
+    };
+    let compiled = |site: &str, clients: &str| {
+        let intent = files(site, clients).read().expect("a good site");
+        let lock = vyr_plan::allocate(&intent, &vyr_plan::Lock::default(), None).expect("room");
+        let plan = vyr_plan::compile(&intent, &lock).expect("it compiles");
+        (lock.to_string(), plan)
+    };
+    let (lock, plan) = compiled(SITE, CLIENTS);
+    add("vyr_lock", "small", lock.as_bytes());
+    add(
+        "vyr_lock",
+        "double",
+        format!("{lock}ipv4 lab@gate 10.8.0.9 ana\nipv4 lab@gate 10.8.0.9 ben\n").as_bytes(),
+    );
+    add("vyr_lock", "two-plans", format!("{lock}plan network 2 {}\n", Digest::of(b"")).as_bytes());
+    add("vyr_lock", "only-version", b"version 1\n");
+    add("vyr_lock", "epoch-spelling", b"version 1\nplan network 01 empty\nplan network +2 empty\n");
+    let key = "qKGmbqNofV5D+vwSAKbsCdWojbzyu9uCs8MDikxuY2A=";
+    add("vyr_lock", "revoked", format!("version 1\r\nrevoked {key} ana\r\n# x\n").as_bytes());
+    add("vyr_lock", "later", b"version 2\n");
+    add("vyr_lock", "conflict", format!("<<<<<<< HEAD\n{lock}=======\n").as_bytes());
+
+    add("plan_json", "small", &plan.to_bytes().expect("canonical"));
+    let mut spoilt = plan.clone();
+    spoilt.machines[1].sets.reverse();
+    add("plan_json", "unsorted", &spoilt.to_bytes().expect("canonical"));
+    let mut spoilt = plan.clone();
+    for machine in &mut spoilt.machines {
+        for peer in machine.links.iter_mut().flat_map(|link| &mut link.peers) {
+            peer.allowed_ips = vec!["::/0".parse().expect("a prefix")];
+        }
+    }
+    add("plan_json", "default-routes", &spoilt.to_bytes().expect("canonical"));
+    let mut spoilt = plan;
+    spoilt.version = 2;
+    add("plan_json", "later", &spoilt.to_bytes().expect("canonical"));
+
+    for (n, text) in [
+        "ana-laptop",
+        "a",
+        "Ana",
+        "a-",
+        key,
+        "10.0.0.0/8",
+        "10.0.0.1/8",
+        "fd00::/8",
+        "::/0",
+        "FD00::1",
+        "10.0.0.1",
+        "127.0.0.1",
+        "fe80::1",
+        "::ffff:1.2.3.4",
+        "vpn.example.net",
+        "1.2.3",
+        "tcp/22",
+        "udp/5000-5100",
+        "tcp/9-8",
+        "protocol/47",
+        "any",
+        "node:far",
+        "lan:lab",
+        "internet",
+        "Ana \u{202e}",
+        "192.168.010.5",
+        "https://a.example/",
+        "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMRJYlaYhv/6hSR+etAhBBos35urON047qaikT8V7zZq",
+    ]
+    .iter()
+    .enumerate()
+    {
+        add("plan_texts", &format!("{n:02}"), text.as_bytes());
+    }
 }
 
 fn archives(add: Add<'_>) {

@@ -127,7 +127,9 @@ impl Lock {
                     "empty" => None,
                     digest => Some(digest.parse().ok()?),
                 };
-                let epoch = epoch.parse().ok().filter(|epoch| (1..1 << 53).contains(epoch))?;
+                let found =
+                    epoch.parse::<u64>().ok().filter(|epoch| (1..1 << 53).contains(epoch))?;
+                let epoch = Some(found).filter(|found| found.to_string() == *epoch)?;
                 self.next.insert(Next { epoch, parent });
             }
             ["revoked", key, owner] => {

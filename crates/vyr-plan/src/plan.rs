@@ -6,6 +6,7 @@
 //! 2. There is no secret in it: public keys only.
 //! 3. A reader takes only the bytes that a writer makes (RFC 8785, closed schema).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -331,6 +332,11 @@ impl Plan {
         }
         let plan: Self = canonical::parse(bytes).map_err(PlanError::Form)?;
         match plan.version {
+            // A list in another order would be another spelling, and what is found by search in
+            // one reader would not be found in the next.
+            PLAN_VERSION if !plan.is_in_order() => {
+                Err(PlanError::Form(canonical::CanonicalError::NotCanonical))
+            }
             PLAN_VERSION => Ok(plan),
             other => Err(PlanError::Version(other)),
         }
@@ -343,6 +349,31 @@ impl Plan {
             true => Self::parse(bytes),
             false => Err(PlanError::Other { wanted: *wanted, found }),
         }
+    }
+
+    /// Whether lists are as the compiler makes them: sorted by name, and no name twice.
+    fn is_in_order(&self) -> bool {
+        fn rising<'a, T, K: PartialOrd + 'a>(items: &'a [T], key: impl Fn(&'a T) -> K) -> bool {
+            items.windows(2).all(|pair| key(&pair[0]) < key(&pair[1]))
+        }
+        let machine = |machine: &Machine| {
+            let links: BTreeSet<&Name> = machine.links.iter().map(|link| &link.interface).collect();
+            let names: BTreeSet<&str> =
+                machine.links.iter().map(|link| link.name.as_str()).collect();
+            let peers = |link: &Link| rising(&link.peers, |peer| (&peer.id, peer.public_key));
+            links.len() == machine.links.len()
+                && names.len() == machine.links.len()
+                && machine.links.iter().all(peers)
+                && rising(&machine.sets, |set| &set.name)
+                && rising(&machine.rules, |rule| &rule.id)
+                && rising(&machine.masquerade, |set| set)
+        };
+        rising(&self.interfaces, |one| &one.name)
+            && self.interfaces.iter().all(|one| rising(&one.profiles, |of| &of.name))
+            && rising(&self.machines, |one| &one.name)
+            && self.machines.iter().all(machine)
+            && rising(&self.clients, |one| &one.id)
+            && rising(&self.revoked, |key| *key)
     }
 
     /// A machine.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
@@ -34,11 +35,26 @@ pub(crate) struct Found<T> {
     pub(crate) whole: bool,
 }
 
+/// A file of a site: its shape is worked out once.
+pub(crate) trait Form: JsonSchema + DeserializeOwned {
+    fn shape() -> &'static Shape;
+}
+
+macro_rules! forms {
+    ($($form:ty),*) => { $(
+        impl Form for $form {
+            fn shape() -> &'static Shape {
+                static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::of::<$form>);
+                &SHAPE
+            }
+        }
+    )* };
+}
+
+forms!(super::SiteFile, super::ClientsFile, super::ContractsFile);
+
 /// Reads `source`; adds what is wrong to `faults`.
-pub(crate) fn read<T: JsonSchema + DeserializeOwned>(
-    source: &Source,
-    faults: &mut Vec<Diagnostic>,
-) -> Found<T> {
+pub(crate) fn read<T: Form>(source: &Source, faults: &mut Vec<Diagnostic>) -> Found<T> {
     let nothing = Found { value: None, whole: false };
     if source.text().len() > FILE_BYTES_MAX {
         let what = format!("{} has {} bytes", source.name(), source.text().len());
@@ -55,10 +71,9 @@ pub(crate) fn read<T: JsonSchema + DeserializeOwned>(
         faults.extend(not_toml(source, &errors));
         return nothing;
     }
-    let shape = Shape::of::<T>();
     let mut walk = Walk { source, faults: Vec::new(), whole: true };
     let span = table.span();
-    let sound = walk.value_of_file(&shape, table.get_mut(), span);
+    let sound = walk.value_of_file(T::shape(), table.get_mut(), span);
     let whole = walk.whole;
     faults.append(&mut walk.faults);
     if !sound {
@@ -145,13 +160,14 @@ fn syntax(source: &Source, error: &toml::de::Error) -> Diagnostic {
     }
 }
 
-/// As much of a text as a message has room for.
+/// As much of a text as a message has room for, without what moves a cursor.
 fn shown(text: &str) -> String {
-    text.chars().take(64).collect()
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(64).map(clean).collect()
 }
 
 /// What a schema says, with its references followed: made once, walked for each value.
-enum Shape {
+pub(crate) enum Shape {
     Table {
         keys: BTreeMap<String, Key>,
         /// The form of other keys and of what they have.
@@ -167,7 +183,7 @@ enum Shape {
     Text(String),
 }
 
-struct Key {
+pub(crate) struct Key {
     shape: Shape,
     required: bool,
     doc: String,
