@@ -38,7 +38,7 @@ fn site() -> String {
     for (number, (name, internet, lab)) in INTERFACES.iter().enumerate() {
         let _ = write!(
             text,
-            "[servers.gate-{name}]\nmanagement = [\"192.168.{}.1\"]\nroles = [\"{name}\"]\n\
+            "[servers.gate-{name}]\nmanagement = [\"192.168.100.{}\"]\nroles = [\"{name}\"]\n\
              [interfaces.{name}]\nrole = \"{name}\"\nlan = [\"192.168.{}.0/24\", \"fd00:1234:5678:{}::/64\"]\n\
              internet = {internet}\nipv6 = true\nexperimental = {lab}\n\
              [interfaces.{name}.at.gate-{name}]\nendpoint = \"{name}.example.net\"\nport = 51820\n\
