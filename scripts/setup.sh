@@ -62,6 +62,8 @@ if [[ $task == test ]]; then
     need strace strace "counts the syncs of a node"
     want nft nftables "loads our firewalls into a kernel"
     want ip iproute2 "makes the networks in which they are tried"
+    want wg-quick wireguard-tools "reads our configurations with a program that is not ours"
+    want zbarimg zbar-tools "reads our QR codes as a telephone does"
 fi
 if [[ $full ]]; then
     want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"

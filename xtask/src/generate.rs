@@ -15,7 +15,8 @@ use crate::repo::{Repo, cargo};
 use crate::step;
 
 /// Where generated documents are, and nothing else is: files, or folders that end in `/`.
-const PLACES: &[&str] = &["docs/cli.md", "docs/errors.md", "docs/man/", "docs/schema/", "completions/"];
+const PLACES: &[&str] =
+    &["docs/cli.md", "docs/errors.md", "docs/man/", "docs/schema/", "completions/"];
 
 /// Whether that path of the repository is written by `vyr __generate`.
 pub(crate) fn is_generated(path: &str) -> bool {

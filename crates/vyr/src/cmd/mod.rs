@@ -2,6 +2,8 @@
 
 mod artifact;
 mod bench;
+#[cfg_attr(not(test), expect(dead_code, reason = "`vyr client` is not in the tree yet"))]
+mod client;
 mod doctor;
 mod events;
 mod generate;

@@ -57,10 +57,13 @@ fn socket(side: &Side, at: IpAddr) -> UdpSocket {
 /// Who sent what arrives first, and what it is; nobody, if nothing does.
 fn arrives(socket: &UdpSocket) -> Option<(SocketAddr, String)> {
     let mut bytes = [0; 64];
-    match socket.recv_from(&mut bytes) {
-        Ok((n, from)) => Some((from, String::from_utf8_lossy(&bytes[..n]).into_owned())),
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-        Err(e) => panic!("{e}"),
+    loop {
+        return match socket.recv_from(&mut bytes) {
+            Ok((n, from)) => Some((from, String::from_utf8_lossy(&bytes[..n]).into_owned())),
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            Err(e) => panic!("{e}"),
+        };
     }
 }
 

@@ -6,7 +6,7 @@ use vyr_plan::{Block, Plan, Reach, Region, Set, render};
 
 use crate::judge::{Judge, Law};
 use crate::place::{Site, is_able, office, without};
-use crate::sample::{Sample, borders, own, samples};
+use crate::sample::{Sample, borders, deliverable, own, samples};
 
 /// Packets between two looks: a defect that is found ends the search.
 const PART: usize = 500;
@@ -15,16 +15,6 @@ const PART: usize = 500;
 fn is_found(judge: &mut Judge<'_>, law: &Law<'_>, samples: &[Sample], firewall: &str) -> bool {
     judge.site.machine.nft(firewall);
     samples.chunks(PART).any(|part| !judge.compare(law, part).disagreements.is_empty())
-}
-
-/// What a machine delivers to itself, or sends on to what is no link.
-fn deliverable(machine: &Machine, toward: Toward) -> Set {
-    let local = Set::of(own(machine).map(|point| (point, point)));
-    let routed = Set::prefixes(machine.links.iter().flat_map(|link| &link.routes));
-    match toward {
-        Toward::Local => local,
-        Toward::Elsewhere => Set::everywhere().subtract(&local.union(&routed)),
-    }
 }
 
 /// Packets that one rule lets through, and those of all rules of a link in one direction.

@@ -1,14 +1,16 @@
-//! What a plan becomes, judged by the programs that would use it: the firewall by a kernel.
+//! What a plan becomes, judged by the programs that would use it: the firewall by a kernel,
+//! configurations by WireGuard's tools, codes by a reader of codes.
 //!
 //! Each test has network namespaces of its own. They are kept by processes that end when the test
 //! does, however it does, and take their interfaces, rules and packets with them. Nothing is sent
 //! on a real interface. Nothing is slept for.
 //!
-//! Not here: the texts themselves (`crates/vyr-plan/tests/render.rs`), and the kernel's WireGuard,
+//! Not here: the texts themselves (`crates/vyr-plan/tests/render`), and the kernel's WireGuard,
 //! which vouches for sources: a packet here comes from a link if it comes from the interface of
 //! that name.
 
 mod answers;
+mod clients;
 mod defects;
 mod firewall;
 mod judge;

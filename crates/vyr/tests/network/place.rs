@@ -15,7 +15,7 @@ use vyr_plan::{Files, Lock, Plan, allocate, compile, prove};
 
 /// Says that `test` was not run, and why: to a reader, and to `cargo xtask ci`, which compares it
 /// with `xtask/not-run.txt`.
-fn not_run(test: &str, reason: &str) {
+pub(crate) fn not_run(test: &str, reason: &str) {
     println!("not run: {reason}");
     if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
         let log = OpenOptions::new().append(true).create(true).open(log);
@@ -66,16 +66,15 @@ pub(crate) type Changes<'a> = &'a [(&'a str, &'a str)];
 /// The plan of the worked site with some changes.
 pub(crate) fn office(changes: Changes<'_>) -> Plan {
     let mut site = include_str!("../../../../examples/office/site.toml").to_owned();
+    let mut clients = include_str!("../../../../examples/office/clients.toml").to_owned();
     for (old, new) in changes {
-        assert!(site.contains(old), "{old}");
+        assert!(site.contains(old) || clients.contains(old), "{old}");
         site = site.replace(old, new);
+        clients = clients.replace(old, new);
     }
     let files = Files {
         site: Source::new("site.toml", site),
-        clients: Some(Source::new(
-            "clients.toml",
-            include_str!("../../../../examples/office/clients.toml"),
-        )),
+        clients: Some(Source::new("clients.toml", clients)),
         signers: None,
         contracts: Vec::new(),
         lock: None,

@@ -1,7 +1,7 @@
 //! Which packets are tried: the borders of everything that the plan speaks of, and a sprinkle of
 //! the rest.
 
-use vyr_plan::plan::Machine;
+use vyr_plan::plan::{Machine, Toward};
 use vyr_plan::{Block, Packet, Plan, Set, address, internet, point};
 
 use crate::packet::is_whole;
@@ -112,6 +112,16 @@ pub(crate) fn own(machine: &Machine) -> impl Iterator<Item = u128> {
     inside.chain(machine.management.iter().copied()).chain(outside).map(point)
 }
 
+/// What a machine delivers to itself, or sends on to what is no link.
+pub(crate) fn deliverable(machine: &Machine, toward: Toward) -> Set {
+    let local = Set::of(own(machine).map(|point| (point, point)));
+    let routed = Set::prefixes(machine.links.iter().flat_map(|link| &link.routes));
+    match toward {
+        Toward::Local => local,
+        Toward::Elsewhere => Set::everywhere().subtract(&local.union(&routed)),
+    }
+}
+
 /// What samples are made of.
 struct Stuff {
     sources: Vec<u128>,
@@ -161,24 +171,38 @@ fn service(point: u128) -> (u8, u16) {
     (protocol, u16::try_from(point & 0xffff).expect("it is masked"))
 }
 
-/// Packets at each border of a block, and inside.
-fn around(machine: &Machine, block: &Block, each: usize, dice: &mut Dice) -> Vec<Option<Packet>> {
+/// Packets at each border of a rule's block, and inside.
+fn around(
+    machine: &Machine,
+    toward: Toward,
+    block: &Block,
+    each: usize,
+    dice: &mut Dice,
+) -> Vec<Option<Packet>> {
     let mut all = Vec::new();
-    for from in borders(&block.source) {
-        all.push(packet(from, dice.point(&block.destination), dice.service_in(block)));
-    }
     // Where the machine itself is decides the way, so all of that is a border too.
     for to in borders(&block.destination).into_iter().chain(own(machine)) {
         all.push(packet(dice.point(&block.source), to, dice.service_in(block)));
     }
+    // The other borders are tried where the kernel asks this rule at all.
+    let inside = block.destination.intersect(&deliverable(machine, toward));
+    if inside.is_empty() {
+        return all;
+    }
+    // The first and the last address of a network may be everybody's, and then the kernel's own.
+    let edges = block.destination.intervals().iter().flat_map(|(first, last)| [*first, *last]);
+    let further = inside.subtract(&Set::of(edges.map(|edge| (edge, edge))));
+    let inside = if further.is_empty() { inside } else { further };
+    for from in borders(&block.source) {
+        all.push(packet(from, dice.point(&inside), dice.service_in(block)));
+    }
     for (first, last) in block.service.intervals() {
         for point in [first.saturating_sub(1), *first, *last, last + 1] {
-            let to = dice.point(&block.destination);
-            all.push(packet(dice.point(&block.source), to, service(point)));
+            all.push(packet(dice.point(&block.source), dice.point(&inside), service(point)));
         }
     }
     for _ in 0..each {
-        let to = dice.point(&block.destination);
+        let to = dice.point(&inside);
         all.push(packet(dice.point(&block.source), to, dice.service_in(block)));
     }
     all
@@ -212,7 +236,9 @@ pub(crate) fn samples(plan: &Plan, machine: &Machine, each: usize, seed: u64) ->
         // Every rule: each border of it with the rest inside, and its inside.
         for rule in machine.rules.iter().filter(|rule| rule.from == link.name) {
             for block in rule.block(machine).by_family() {
-                around(machine, &block, each, &mut dice).into_iter().for_each(&mut add);
+                around(machine, rule.toward, &block, each, &mut dice)
+                    .into_iter()
+                    .for_each(&mut add);
             }
         }
         // Sources that no rule knows.
@@ -243,7 +269,11 @@ fn from_elsewhere(plan: &Plan, machine: &Machine, each: usize, dice: &mut Dice) 
         for to in &stuff.destinations {
             for _ in 0..10 * each {
                 let from = dice.point(sources);
-                if machine.management.iter().any(|own| point(*own) == from) {
+                let own = machine.management.iter().any(|own| point(*own) == from);
+                // Nobody speaks from a network's own address or from everybody's.
+                let lans = plan.interfaces.iter().flat_map(|interface| &interface.lan);
+                let edges = lans.flat_map(|lan| [lan.network(), lan.broadcast()]);
+                if own || edges.into_iter().any(|edge| point(edge) == from) {
                     continue;
                 }
                 if let Some(packet) = packet(from, *to, dice.pick(&stuff.services)) {

@@ -1,11 +1,10 @@
-//! What machines are given, byte by byte: `tests/golden/office` is what the worked site becomes.
-//! When it changes on purpose, the failing test prints the new text.
-
-mod common;
+//! What machines are given.
 
 use vyr_base::{Category, Problem};
 use vyr_plan::Plan;
 use vyr_plan::render::{self, PRIVATE_KEY_PLACEHOLDER, RenderError};
+
+use crate::common;
 
 fn office() -> Plan {
     common::plan(&common::office(), None).1
@@ -16,14 +15,14 @@ fn text(plan: &Plan, machine: &str, name: &str) -> String {
     let files = render::server(plan, machine).expect("the machine is there");
     let file = files.into_iter().find(|file| file.name == name).expect("the file is there");
     assert!(!file.secret);
-    String::from_utf8(file.bytes).expect("text")
+    String::from_utf8(file.bytes.to_vec()).expect("text")
 }
 
 macro_rules! golden {
     ($($test:ident: $machine:literal $file:literal;)*) => { $(
         #[test]
         fn $test() {
-            let golden = include_str!(concat!("golden/office/", $machine, "/", $file));
+            let golden = include_str!(concat!("../golden/office/", $machine, "/", $file));
             let found = text(&office(), $machine, $file);
             assert!(found == golden, "{} of {} has changed to:\n{found}", $file, $machine);
         }
