@@ -31,6 +31,9 @@ _vyr() {
             vyr,checkpoint)
                 cmd="vyr__subcmd__checkpoint"
                 ;;
+            vyr,client)
+                cmd="vyr__subcmd__client"
+                ;;
             vyr,completions)
                 cmd="vyr__subcmd__completions"
                 ;;
@@ -124,6 +127,9 @@ _vyr() {
             vyr__subcmd__bench,task)
                 cmd="vyr__subcmd__bench__subcmd__task"
                 ;;
+            vyr__subcmd__client,export)
+                cmd="vyr__subcmd__client__subcmd__export"
+                ;;
             vyr__subcmd__events,rebuild)
                 cmd="vyr__subcmd__events__subcmd__rebuild"
                 ;;
@@ -182,7 +188,7 @@ _vyr() {
 
     case "${cmd}" in
         vyr)
-            opts="-h -V --data-dir --json --help --version run up status key artifact task state traces metrics events verify checkpoint node init lock check plan diff history explain graph doctor bench completions __generate"
+            opts="-h -V --data-dir --json --help --version run up status key artifact task state traces metrics events verify checkpoint node init lock check plan diff history explain graph client doctor bench completions __generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -639,6 +645,62 @@ _vyr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vyr__subcmd__client)
+            opts="-h --data-dir --json --help export"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__client__subcmd__export)
+            opts="-h --key --server --format --out --force --site --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "wg-quick networkmanager networkd qr png" -- "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vyr__subcmd__completions)
             opts="-h --data-dir --json --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1002,7 +1064,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__plan)
-            opts="-h --site --out --data-dir --json --help network sign"
+            opts="-h --site --out --render --data-dir --json --help network sign"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1013,6 +1075,10 @@ _vyr() {
                     return 0
                     ;;
                 --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --render)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -49,6 +49,7 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "diff" -d 'Compare two plans
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "history" -d 'List the plans that led here, and who approved them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "explain" -d 'Say where something comes from, or what happens to packets'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "graph" -d 'Show who is connected to what, and who reaches what'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bench" -d 'Measure this build beside its references'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
@@ -267,6 +268,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand check" -l json -d 'Print one JSO
 complete -c vyr -n "__fish_vyr_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l out -d 'Write the plan, canonical JSON: a file, or - for stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l render -d 'Write what each machine gets into this new directory; keys are placeholders there' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand plan; and not __fish_seen_subcommand_from sign" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -297,6 +299,23 @@ complete -c vyr -n "__fish_vyr_using_subcommand graph" -l svg -d 'Draw it: a fil
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -f -a "export" -d 'Write what a device is given, from the plan and its private key'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l key -d 'Its private key, as `wg genkey` made it' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l server -d 'Only for this server' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l format -d 'What the device reads' -r -f -a "wg-quick\t'A file for wg-quick and WireGuard\'s own applications'
+networkmanager\t'A NetworkManager keyfile'
+networkd\t'Two files of systemd-networkd'
+qr\t'A QR code on the terminal'
+png\t'A QR code as a picture'"
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l out -d 'Where the files go; - for stdout [default: here, and stdout for qr]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l force -d 'Replace files that are there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -520,6 +520,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
 '--out=[Write the plan, canonical JSON\: a file, or - for stdout]:FILE:_files' \
+'--render=[Write what each machine gets into this new directory; keys are placeholders there]:DIR:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -596,6 +597,45 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
+;;
+(client)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__client_commands" \
+"*::: :->client" \
+&& ret=0
+
+    case $state in
+    (client)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-client-command-$line[1]:"
+        case $line[1] in
+            (export)
+_arguments "${_arguments_options[@]}" : \
+'--key=[Its private key, as \`wg genkey\` made it]:FILE:_files' \
+'--server=[Only for this server]:SERVER:_default' \
+'--format=[What the device reads]:FORMAT:((wg-quick\:"A file for wg-quick and WireGuard'\''s own applications"
+networkmanager\:"A NetworkManager keyfile"
+networkd\:"Two files of systemd-networkd"
+qr\:"A QR code on the terminal"
+png\:"A QR code as a picture"))' \
+'--out=[Where the files go; - for stdout \[default\: here, and stdout for qr\]]:DIR:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--force[Replace files that are there]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':id -- The device:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
 ;;
 (doctor)
 _arguments "${_arguments_options[@]}" : \
@@ -735,6 +775,7 @@ _vyr_commands() {
 'history:List the plans that led here, and who approved them' \
 'explain:Say where something comes from, or what happens to packets' \
 'graph:Show who is connected to what, and who reaches what' \
+'client:People'\''s devices' \
 'doctor:Say what this machine offers, what it does not, and why' \
 'bench:Measure this build beside its references' \
 'completions:Print a completion script for a shell' \
@@ -834,6 +875,18 @@ _vyr__subcmd__check_commands() {
 _vyr__subcmd__checkpoint_commands() {
     local commands; commands=()
     _describe -t commands 'vyr checkpoint commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client_commands] )) ||
+_vyr__subcmd__client_commands() {
+    local commands; commands=(
+'export:Write what a device is given, from the plan and its private key' \
+    )
+    _describe -t commands 'vyr client commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__export_commands] )) ||
+_vyr__subcmd__client__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client export commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__completions_commands] )) ||
 _vyr__subcmd__completions_commands() {

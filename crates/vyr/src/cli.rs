@@ -14,8 +14,8 @@ pub(crate) use node::{
     SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
 };
 pub(crate) use site::{
-    CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, LockArgs, PlanArgs,
-    PlanCommand, SignArgs,
+    CheckArgs, ClientCommand, ClientExportArgs, DiffArgs, ExplainArgs, Format, GraphArgs,
+    HistoryArgs, InitArgs, LockArgs, PlanArgs, PlanCommand, SignArgs,
 };
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     History(HistoryArgs),
     Explain(ExplainArgs),
     Graph(GraphArgs),
+    /// People's devices
+    #[command(subcommand)]
+    Client(ClientCommand),
     /// Say what this machine offers, what it does not, and why
     Doctor,
     /// Measure this build beside its references

@@ -181,3 +181,57 @@ pub(crate) struct GraphArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 }
+
+/// People's devices
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    Export(ClientExportArgs),
+}
+
+/// Write what a device is given, from the plan and its private key
+///
+/// The key stays where it was made: it is read, compared with the plan, and goes into the
+/// configuration and nowhere else. An interface on two servers gives two files: one up at a time.
+#[derive(Debug, Args)]
+pub(crate) struct ClientExportArgs {
+    /// The device
+    pub(crate) id: String,
+
+    /// Its private key, as `wg genkey` made it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// Only for this server
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+
+    /// What the device reads
+    #[arg(long, value_enum, default_value_t = Format::WgQuick)]
+    pub(crate) format: Format,
+
+    /// Where the files go; - for stdout [default: here, and stdout for qr]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+}
+
+/// What a device reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A file for wg-quick and WireGuard's own applications
+    WgQuick,
+    /// A NetworkManager keyfile
+    Networkmanager,
+    /// Two files of systemd-networkd
+    Networkd,
+    /// A QR code on the terminal
+    Qr,
+    /// A QR code as a picture
+    Png,
+}

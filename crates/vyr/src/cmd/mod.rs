@@ -2,7 +2,6 @@
 
 mod artifact;
 mod bench;
-#[cfg_attr(not(test), expect(dead_code, reason = "`vyr client` is not in the tree yet"))]
 mod client;
 mod doctor;
 mod events;
@@ -26,7 +25,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use vyr_node::{DataDir, FileError, Result};
 
-use crate::cli::{Cli, Command, NodeCommand, PlanCommand};
+use crate::cli::{Cli, ClientCommand, Command, NodeCommand, PlanCommand};
 
 /// Runs the command and gives its exit code.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -63,6 +62,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Diff(args) => site::diff(&args, json),
         Command::History(args) => site::history(&args, json),
         Command::Explain(args) => site::explain(&args, json),
+        Command::Client(ClientCommand::Export(args)) => site::client_export(args, json),
         Command::Graph(args) => site::graph(&args, json),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir)?.1, json),
         Command::Bench(command) => bench::run(command, json),

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use vyr_base::{Category, Diagnostic, Digest};
 use vyr_node::Result;
+use vyr_plan::render::Form;
 use vyr_plan::{Applied, Intent, Lock, Outcome, Plan, allocate, compile, prove, run_contracts};
 
 pub(crate) use change::{diff, history};
@@ -28,6 +29,8 @@ pub(crate) use plan::plan;
 pub(crate) use show::{explain, graph};
 pub(crate) use sign::sign;
 
+use super::client::{ExportArgs, export};
+use crate::cli::{ClientExportArgs, Format};
 use crate::output;
 
 /// A site that compiles: everything later commands ask about.
@@ -100,6 +103,24 @@ pub(crate) fn compiled(site: &Site) -> Result<std::result::Result<Compiled, Refu
     }
     let digest = plan.digest()?;
     Ok(Ok(Compiled { intent, lock, applied, plan, digest, outcomes }))
+}
+
+/// Compiles, and leaves the writing to `cmd::client`.
+pub(crate) fn client_export(args: ClientExportArgs, json: bool) -> Result<ExitCode> {
+    let site = Site::find(args.site.site.as_deref())?;
+    let compiled = match compiled(&site)? {
+        Ok(compiled) => compiled,
+        Err(refused) => return refuse(&refused, json),
+    };
+    let form = match args.format {
+        Format::WgQuick => Form::WgQuick,
+        Format::Networkmanager => Form::NetworkManager,
+        Format::Networkd => Form::Networkd,
+        Format::Qr => Form::QrTerminal,
+        Format::Png => Form::QrPng,
+    };
+    let ClientExportArgs { id, key, server, out, force, .. } = args;
+    export(&compiled.plan, &ExportArgs { id, key, server, form, out, force }, json)
 }
 
 /// A contract that does not hold, as a fault of its file.
