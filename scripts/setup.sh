@@ -31,7 +31,7 @@ say() { echo "setup: $*" >&2; }
 # Whether a program is there, or what is no program: the headers of the C library.
 have() {
     case $1 in
-        stdio.h) echo '#include <stdio.h>' | gcc -fsyntax-only -xc - 2>/dev/null ;;
+        *.h) echo "#include <$1>" | gcc -fsyntax-only -xc - 2>/dev/null ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
@@ -53,6 +53,12 @@ need() {
 
 need gcc gcc "links Rust programs"
 need stdio.h libc6-dev "some crates compile C"
+# Guidance by the kernel; without these a node has the other tiers, and says so.
+want clang clang "compiles the programs for the kernel in bpf/"
+want llvm-strip llvm "strips them"
+want bpf/bpf_helpers.h libbpf-dev "declares what they may call"
+want libelf.h libelf-dev "loads them"
+want zlib.h zlib1g-dev "loads them"
 if [[ $task == demo || $task == test ]]; then
     need ssh-keygen openssh-client "checks our signatures with a program that is not ours"
 fi
@@ -60,6 +66,7 @@ if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
     need strace strace "counts the syncs of a node"
+    want bpftool bpftool "looks into the kernel's maps with a program that is not ours"
     want nft nftables "loads our firewalls into a kernel"
     want ip iproute2 "makes the networks in which they are tried"
     want wg-quick wireguard-tools "reads our configurations with a program that is not ours"

@@ -5,10 +5,18 @@ use std::process::Command;
 
 use crate::repo::output;
 
+/// The header that comes with what is linked; `xtask/not-run.txt` names it too.
+const LIBELF: &str = "/usr/include/libelf.h";
+
 /// Whether a program of that name is on the search path.
 pub(crate) fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+}
+
+/// Whether libelf can be linked, which loads objects into the kernel.
+pub(crate) fn has_libelf() -> bool {
+    Path::new(LIBELF).is_file()
 }
 
 /// Whether the standard library for that target is installed.

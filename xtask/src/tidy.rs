@@ -13,9 +13,14 @@ use crate::repo::{Repo, TextFile};
 use crate::rust_text::{code_only, has_word};
 
 /// The files in which `unsafe` may stand: the loading of machine code that this node compiled,
+/// memory that the kernel and another process write to, perf events,
 /// and guests that are there to misbehave. A guest's own unsafe code ends at its sandbox.
 const UNSAFE_FILES: &[&str] = &[
     "bench/src/bin/bare.rs",
+    "crates/morpheus-bpf/src/observe.rs",
+    "crates/morpheus/src/bell.rs",
+    "crates/morpheus/src/memory.rs",
+    "crates/morpheus/src/worker.rs",
     "crates/vyr-task/src/code.rs",
     "workloads/nop/src/main.rs",
     "workloads/probe/src/memory.rs",

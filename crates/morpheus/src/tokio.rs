@@ -1,0 +1,72 @@
+//! Safe points for futures on tokio.
+//!
+//! A future that computes for long awaits [`checkpoint`] now and then. If its worker thread was
+//! hinted, the hint is acknowledged first and the future then goes to the back of tokio's own queue;
+//! where it runs on is tokio's business, also on another worker. Without a hint the checkpoint takes
+//! a unit of tokio's cooperative budget, as a resource of tokio's own would.
+//!
+//! Worker threads register themselves at their first checkpoint, so threads that run blocking code
+//! never do.
+
+use std::cell::RefCell;
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use tokio::runtime::Builder;
+
+use crate::block::Yield;
+use crate::guidance::{Guidance, Registrar};
+use crate::worker::{Worker, is_registered};
+
+static GUIDANCE: OnceLock<RwLock<Registrar>> = OnceLock::new();
+
+thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    static TRIED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Lets the workers of a runtime that is being built be guided, and idle ones be left alone.
+///
+/// One guidance a process: the newest one is who threads register with.
+pub fn guide<'a>(builder: &'a mut Builder, guidance: &Guidance) -> &'a mut Builder {
+    let registrar = guidance.registrar();
+    let cell = GUIDANCE.get_or_init(|| RwLock::new(registrar.clone()));
+    *cell.write().unwrap_or_else(PoisonError::into_inner) = registrar;
+    builder
+        .on_thread_park(|| with_worker(|worker| worker.set_idle(true)))
+        .on_thread_unpark(|| with_worker(|worker| worker.set_idle(false)))
+        .on_thread_stop(|| drop(WORKER.take()))
+}
+
+fn with_worker(run: impl FnOnce(&Worker)) {
+    WORKER.with_borrow(|worker| worker.as_ref().map(run));
+}
+
+/// Registers this thread, if there is somebody to register with; it is tried once.
+#[cold]
+fn register() {
+    let Some(guidance) = GUIDANCE.get() else { return };
+    if TRIED.replace(true) {
+        return;
+    }
+    let registrar = guidance.read().unwrap_or_else(PoisonError::into_inner).clone();
+    // Without a free block the thread stays unguided; the report shows all blocks taken.
+    if let Ok(worker) = registrar.register() {
+        WORKER.set(Some(worker));
+    }
+}
+
+/// A safe point: yields to tokio if this worker was hinted, or used up its cooperative budget.
+pub async fn checkpoint() {
+    if crate::checkpoint() {
+        return tokio::task::yield_now().await;
+    }
+    if !is_registered() {
+        register();
+    }
+    if tokio::task::coop::has_budget_remaining() {
+        tokio::task::coop::consume_budget().await;
+    } else {
+        crate::worker::note_yield(Yield::Budget);
+        tokio::task::coop::consume_budget().await;
+    }
+}
