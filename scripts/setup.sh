@@ -28,10 +28,10 @@ case $task in
 esac
 
 say() { echo "setup: $*" >&2; }
-# Whether a program is there, or what is no program: the headers of the C library.
+# Whether a program is there, or a header.
 have() {
     case $1 in
-        *.h) echo "#include <$1>" | gcc -fsyntax-only -xc - 2>/dev/null ;;
+        *.h) echo "#include <$1>" | gcc -E -xc - >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
