@@ -63,11 +63,13 @@ struct task_struct {
 /*
  * An identity, in one word so that a reader on another processor never sees half of one:
  *
- *   63..32 generation   31..16 block   15..8 process + 1   0 bell
+ *   63..32 generation   31..16 block   15..8 process + 1   1 quiet   0 bell
  *
- * Zero is nobody.
+ * Zero is nobody. A quiet thread is no worker: it serves a process's guidance, and if its wake-ups
+ * were reasons for hints, one hint would make the next.
  */
 #define BELL 1ull
+#define QUIET 2ull
 #define PROCESS(id) ((u32)((id) >> 8 & 0xff) - 1)
 #define BLOCK(id) ((u32)((id) >> 16 & 0xffff))
 #define GENERATION(id) ((u32)((id) >> 32))
@@ -193,15 +195,14 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 {
     u32 cpu = bpf_get_smp_processor_id();
     struct processor *here = bpf_map_lookup_elem(&running, &cpu);
-    u64 *id;
+    u64 *id, worker;
 
     if (!here)
         return 0;
     id = bpf_task_storage_get(&workers, next, 0, 0);
-    if (id)
-        here->worker = *id;
-    else if (here->worker)
-        here->worker = 0;
+    worker = id && !(*id & QUIET) ? *id : 0;
+    if (here->worker != worker)
+        here->worker = worker;
     return 0;
 }
 
@@ -220,7 +221,7 @@ int BPF_PROG(on_wakeup, struct task_struct *woken)
         return 0;
     /* A worker that is woken before it slept is not in its own way. */
     own = bpf_task_storage_get(&workers, woken, 0, 0);
-    if (own && *own == id)
+    if (own && (*own == id || *own & QUIET))
         return 0;
     block = block_of(id);
     if (!block || READ(block->runtime.state) != MORPHEUS_RUNNING)

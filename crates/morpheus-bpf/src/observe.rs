@@ -20,6 +20,9 @@ use crate::probe::probe;
 /// Bytes of a bell, as in `bpf/morpheus.bpf.c`.
 const BELL_BYTES: u32 = 4_096;
 
+/// The bit of an identity that says "no worker", as in `bpf/morpheus.bpf.c`.
+const QUIET: u64 = 2;
+
 /// How often, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct ObserveOptions {
@@ -279,6 +282,12 @@ impl Hinter for Observe {
             self.ticks.insert((worker.process, worker.block), tick);
         }
         Ok(())
+    }
+
+    fn quiet(&mut self, process: usize, thread: BorrowedFd<'_>) -> io::Result<()> {
+        let identity = (process as u64 + 1) << 8 | QUIET;
+        let thread = thread.as_raw_fd().to_ne_bytes();
+        self.workers.update(&thread, &identity.to_ne_bytes(), MapFlags::NO_EXIST).map_err(other)
     }
 
     fn unregister(&mut self, process: usize, block: usize, thread: BorrowedFd<'_>) {

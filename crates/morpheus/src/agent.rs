@@ -42,6 +42,11 @@ pub trait Hinter {
     /// The thread becomes a worker. It is alive, and `thread` is a pidfd of it.
     fn register(&mut self, worker: Registration<'_>) -> io::Result<()>;
 
+    /// The thread serves its process's guidance: its wake-ups are nobody's reason.
+    fn quiet(&mut self, _process: usize, _thread: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// It is one no more; it may have ended.
     fn unregister(&mut self, process: usize, block: usize, thread: BorrowedFd<'_>);
 }
@@ -140,6 +145,32 @@ struct Process {
     /// The process that the kernel says it is.
     pid: Option<u32>,
     workers: HashMap<usize, OwnedFd>,
+}
+
+impl Process {
+    /// The thread that a pidfd is of, and its number here: it lives, and is of this process.
+    fn own_thread(
+        &self,
+        mut files: Vec<OwnedFd>,
+        sender: Option<u32>,
+    ) -> io::Result<(OwnedFd, i32)> {
+        let refuse = |what: &str| io::Error::other(what.to_string());
+        if sender.is_none() || sender != self.pid {
+            return Err(refuse("this comes from another process than the introduction"));
+        }
+        let (Some(thread), true) = (files.pop(), files.is_empty()) else {
+            return Err(refuse("a thread is registered by one pidfd of it"));
+        };
+        let tid = thread_of(&thread)?;
+        if process_of(tid)? != sender {
+            return Err(refuse("the thread belongs to another process"));
+        }
+        // It had the number while it was alive, so the number was its own just now.
+        if has_ended(&thread)? {
+            return Err(refuse("the thread has ended"));
+        }
+        Ok((thread, tid))
+    }
 }
 
 /// An agent. [`Agent::run`] serves until it is told to stop.
@@ -316,6 +347,10 @@ impl<H: Hinter> Agent<H> {
                 Ok(generation) => self.answer(n, &Packet::Registered { generation }),
                 Err(e) => self.refuse(n, &e),
             },
+            Packet::Quiet => match self.quiet(n, files, sender) {
+                Ok(()) => self.answer(n, &Packet::Registered { generation: 0 }),
+                Err(e) => self.refuse(n, &e),
+            },
             Packet::Unregister { block } => {
                 if self.end_worker(n, block as usize) {
                     self.answer(n, &Packet::Unregistered)
@@ -381,7 +416,7 @@ impl<H: Hinter> Agent<H> {
         &mut self,
         n: usize,
         block: usize,
-        mut files: Vec<OwnedFd>,
+        files: Vec<OwnedFd>,
         sender: Option<u32>,
     ) -> io::Result<u32> {
         let refuse = |what: &str| io::Error::other(what.to_string());
@@ -389,24 +424,12 @@ impl<H: Hinter> Agent<H> {
         let Some((number, blocks, bell)) = &process.known else {
             return Err(refuse("the process has not introduced itself"));
         };
-        if sender.is_none() || sender != process.pid {
-            return Err(refuse("this comes from another process than the introduction"));
-        }
-        let (Some(thread), true) = (files.pop(), files.is_empty()) else {
-            return Err(refuse("a thread is registered by one pidfd of it"));
-        };
+        let (thread, tid) = process.own_thread(files, sender)?;
         if blocks.get(block).is_none() {
             return Err(refuse("there is no such block"));
         }
         if process.workers.contains_key(&block) {
             return Err(refuse("that block has a worker"));
-        }
-        let tid = thread_of(&thread)?;
-        if process_of(tid)? != sender {
-            return Err(refuse("the thread belongs to another process"));
-        }
-        if has_ended(&thread)? {
-            return Err(refuse("the thread has ended"));
         }
         for other in process.workers.values() {
             if thread_of(other).ok() == Some(tid) && !has_ended(other)? {
@@ -425,6 +448,15 @@ impl<H: Hinter> Agent<H> {
         self.hinter.register(registration)?;
         self.processes[n].workers.insert(block, thread);
         Ok(generation)
+    }
+
+    fn quiet(&mut self, n: usize, files: Vec<OwnedFd>, sender: Option<u32>) -> io::Result<()> {
+        let process = &self.processes[n];
+        let Some((number, ..)) = process.known else {
+            return Err(io::Error::other("the process has not introduced itself"));
+        };
+        let (thread, _) = process.own_thread(files, sender)?;
+        self.hinter.quiet(number, thread.as_fd())
     }
 
     /// Whether there was one.

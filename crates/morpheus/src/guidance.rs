@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
 };
@@ -188,6 +187,15 @@ impl Shared {
         }
     }
 
+    fn quiet(&self) {
+        if let (Some(link), Ok(thread)) = (&self.link, own_pidfd())
+            && !self.lost.load(Relaxed)
+        {
+            // Without it there are more hints than need be, and nothing worse.
+            let _ = ask(link, &Packet::Quiet, &[thread.as_fd()]);
+        }
+    }
+
     pub(crate) fn release(&self, slot: usize) {
         if let Some(link) = &self.link
             && !self.lost.load(Relaxed)
@@ -236,11 +244,22 @@ fn own_pidfd() -> io::Result<OwnedFd> {
     Ok(pidfd_open(rustix::thread::gettid(), thread)?)
 }
 
+/// How long an agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bounds how long an answer is waited for on a connection to an agent.
+pub fn set_patience(socket: impl AsFd) -> rustix::io::Result<()> {
+    for direction in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
+        sockopt::set_socket_timeout(&socket, direction, Some(PATIENCE))?;
+    }
+    Ok(())
+}
+
 /// Where hints come from. Its workers may outlive it; then nobody takes over for a lost agent.
 #[derive(Debug)]
 pub struct Guidance {
     shared: Arc<Shared>,
-    stop: Option<UnixStream>,
+    stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -255,17 +274,13 @@ impl Guidance {
                 .map_err(no_agent)?;
         let address = SocketAddrUnix::new(path).map_err(no_agent)?;
         connect(&socket, &address).map_err(no_agent)?;
+        set_patience(&socket).map_err(no_agent)?;
         Self::over(socket, options)
     }
 
-    /// Introduces this process to the agent at the other end of a connection.
+    /// Introduces this process to the agent at the other end of a connection, on which
+    /// [`set_patience`] was called.
     pub fn over(socket: OwnedFd, options: Options) -> Result<Self, GuidanceError> {
-        let patience = Some(Duration::from_secs(5));
-        let system = |what| move |e: rustix::io::Errno| GuidanceError::System(what, e.into());
-        for direction in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-            sockopt::set_socket_timeout(&socket, direction, patience)
-                .map_err(system("set up the connection"))?;
-        }
         let watched =
             socket.try_clone().map_err(|e| GuidanceError::System("copy a descriptor", e))?;
         let link = Mutex::new(socket);
@@ -322,10 +337,12 @@ impl Guidance {
 
     fn start(
         shared: Arc<Shared>,
-        thread: impl FnOnce(&Shared, &UnixStream) + Send + 'static,
+        thread: impl FnOnce(&Shared, &OwnedFd) + Send + 'static,
     ) -> Result<Self, GuidanceError> {
         let system = |e| GuidanceError::System("start a thread", e);
-        let (stop, stopped) = UnixStream::pair().map_err(system)?;
+        // A worker that is confined may have no sockets.
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|e| system(e.into()))?;
+        let stopped = stop.try_clone().map_err(system)?;
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("morpheus".into())
@@ -337,6 +354,18 @@ impl Guidance {
     /// Registers this thread.
     pub fn register(&self) -> Result<Worker, GuidanceError> {
         Worker::register(&self.shared)
+    }
+
+    /// This thread serves the guidance, or the runtime: that it wakes up is no reason for a hint.
+    pub fn quiet(&self) {
+        self.shared.quiet();
+    }
+
+    /// Whether things wait for a worker of this process, whichever it will be.
+    pub fn set_backlog(&self, waits: bool) {
+        for block in self.shared.blocks.iter() {
+            block.runtime.backlog.store(u32::from(waits), Relaxed);
+        }
     }
 
     /// A way to register threads that outlives this value.
@@ -366,7 +395,9 @@ impl Guidance {
 
 impl Drop for Guidance {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        if let Some(stop) = self.stop.take() {
+            let _ = rustix::io::write(&stop, &1_u64.to_ne_bytes());
+        }
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -499,11 +530,14 @@ fn wait<const N: usize>(
 /// Rings through, and takes over when the agent is gone.
 fn follow(
     shared: &Shared,
-    stop: &UnixStream,
+    stop: &OwnedFd,
     agent: &OwnedFd,
     bell: Option<Bell>,
     fallback: Option<Duration>,
 ) {
+    if bell.is_some() {
+        shared.quiet();
+    }
     // Only its end is of interest: answers are read by those who ask.
     let end = PollFlags::empty();
     loop {
@@ -537,7 +571,7 @@ fn follow(
     }
 }
 
-fn tick(shared: &Shared, stop: &UnixStream, period: Duration) {
+fn tick(shared: &Shared, stop: &OwnedFd, period: Duration) {
     loop {
         let next = if shared.is_running() { period } else { REST.max(period) };
         match wait([PollFd::new(stop, PollFlags::IN)], Some(next)) {
@@ -550,7 +584,7 @@ fn tick(shared: &Shared, stop: &UnixStream, period: Duration) {
     }
 }
 
-fn press(shared: &Shared, stop: &UnixStream, mut pressure: Pressure) {
+fn press(shared: &Shared, stop: &OwnedFd, mut pressure: Pressure) {
     while let Some([false]) = wait([PollFd::new(stop, PollFlags::IN)], Some(pressure.tick())) {
         pressure.look(shared.blocks.iter());
         if pressure.is_pressed() && hint_all(shared.blocks.iter(), Source::Psi, Reason::Pressure) {

@@ -41,7 +41,7 @@ fn bound(bucket: usize) -> u64 {
         return (2 << octave) - 1;
     }
     let width = 1_u64 << (octave - 2);
-    (1_u64 << octave).saturating_add((step + 1).saturating_mul(width)).saturating_sub(1)
+    ((1_u64 << octave) - 1) + (step + 1) * width
 }
 
 impl Ledger {

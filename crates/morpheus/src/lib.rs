@@ -33,11 +33,13 @@ mod worker;
 
 #[cfg(feature = "std")]
 pub use {
-    guidance::{Guidance, GuidanceError, Options, Registrar, Report, Tier, WorkerReport},
+    guidance::{
+        Guidance, GuidanceError, Options, Registrar, Report, Tier, WorkerReport, set_patience,
+    },
     ledger::Latencies,
     memory::Blocks,
     worker::{
-        Worker, checkpoint, critical, in_critical, in_host_call, is_registered, note_yield,
+        Worker, checkpoint, critical, in_critical, in_host_call, is_registered, note_yield, turn,
         yield_now,
     },
 };

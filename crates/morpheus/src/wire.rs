@@ -4,6 +4,7 @@
 //! process -> agent                    agent -> process
 //! Hello {abi, workers, bell}          Welcome {tier, bell, why}   + blocks [+ bell]
 //! Register {block}   + its pidfd      Registered {generation}
+//! Quiet              + its pidfd      Registered {0}
 //! Unregister {block}                  Unregistered
 //!                                     Refused {why}, to any of them
 //! ```
@@ -47,6 +48,9 @@ pub enum Packet {
         /// The number of the block.
         block: u32,
     },
+    /// The thread whose pidfd is beside this serves the guidance itself: that it wakes up is no
+    /// reason for a hint.
+    Quiet,
     /// That block has no worker any more.
     Unregister {
         /// The number of the block.
@@ -87,6 +91,7 @@ impl Packet {
             Self::Registered { generation } => ([5, *generation, 0], ""),
             Self::Unregistered => ([6, 0, 0], ""),
             Self::Refused { why } => ([7, 0, 0], why),
+            Self::Quiet => ([8, 0, 0], ""),
         }
     }
 
@@ -125,6 +130,7 @@ impl Packet {
             5 => Self::Registered { generation: a },
             6 => Self::Unregistered,
             7 => Self::Refused { why: text.into() },
+            8 => Self::Quiet,
             _ => return Err(bad("a packet of an unknown kind")),
         })
     }
@@ -192,6 +198,7 @@ mod tests {
             Packet::Hello { abi: 1, workers: 4, bell: false },
             Packet::Register { block: 3 },
             Packet::Unregister { block: 3 },
+            Packet::Quiet,
             Packet::Welcome { tier: 2, bell: 1, why: "no sched_ext".into() },
             Packet::Registered { generation: 9 },
             Packet::Unregistered,

@@ -71,6 +71,16 @@ fn answer() -> bool {
     true
 }
 
+/// The worker turns to something else, with a slice of so many nanoseconds (zero: the default). On
+/// a thread that is not registered it does nothing.
+pub fn turn(slice_ns: u64) {
+    if is_registered() {
+        let block = block();
+        block.runtime.slice_ns.store(slice_ns, Relaxed);
+        block.turn(now_ns());
+    }
+}
+
 /// Gives the processor to whoever waits for it, if anybody does.
 pub fn yield_now() {
     std::thread::yield_now();
@@ -102,14 +112,17 @@ pub fn critical<R>(section: impl FnOnce() -> R) -> R {
 }
 
 /// For engines whose critical sections are not calls of ours: whether the thread is in a host call.
-/// It counts as one level of a critical section, however often it is said.
-pub fn in_host_call(inside: bool) {
+/// It counts as one level of a critical section, however often it is said. Returns what was said
+/// before, for engines that suspend host calls and resume them on another thread.
+pub fn in_host_call(inside: bool) -> bool {
     thread_local! {
         static SAID: Cell<bool> = const { Cell::new(false) };
     }
-    if SAID.replace(inside) != inside {
+    let before = SAID.replace(inside);
+    if before != inside {
         deepen(if inside { 1 } else { -1 });
     }
+    before
 }
 
 fn deepen(by: i32) {
