@@ -482,6 +482,14 @@ impl<H: Hinter> Agent<H> {
     }
 }
 
+/// Answers the first packet on a connection with a refusal: there is no agent behind it, and why.
+pub fn decline(socket: impl AsFd, why: &str) -> io::Result<()> {
+    match receive(&socket)? {
+        Some(_) => send(&socket, &Packet::Refused { why: why.into() }, &[]),
+        None => Ok(()),
+    }
+}
+
 /// After it, a hint of the kernel's for the worker that was there finds another generation.
 fn forget_block(block: &Block) {
     block.hints.generation.store(0, Relaxed);

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::memory::page_size;
+
 /// The end of a bell at which one waits.
 #[derive(Debug)]
 pub(crate) enum Bell {
@@ -28,7 +30,7 @@ unsafe impl Send for Page {}
 
 impl Page {
     fn map(file: &OwnedFd, protection: ProtFlags, offset: u64) -> io::Result<Self> {
-        let size = rustix::param::page_size();
+        let size = page_size();
         // SAFETY: a new mapping at an address of the kernel's choice.
         let page = unsafe { mmap(null_mut(), size, protection, MapFlags::SHARED, file, offset)? };
         NonNull::new(page.cast()).map(Self).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
@@ -43,14 +45,14 @@ impl Page {
 impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: our mapping, to which no reference is left.
-        let _ = unsafe { munmap(self.0.as_ptr().cast(), rustix::param::page_size()) };
+        let _ = unsafe { munmap(self.0.as_ptr().cast(), page_size()) };
     }
 }
 
 impl Bell {
     pub(crate) fn ring(file: OwnedFd) -> io::Result<Self> {
         let consumed = Page::map(&file, ProtFlags::READ | ProtFlags::WRITE, 0)?;
-        let produced = Page::map(&file, ProtFlags::READ, rustix::param::page_size() as u64)?;
+        let produced = Page::map(&file, ProtFlags::READ, page_size() as u64)?;
         Ok(Self::Ring { file, consumed, produced })
     }
 

@@ -100,8 +100,14 @@ fn bytes_of(count: usize) -> io::Result<usize> {
             format!("{count} workers; there may be 1 to {}", crate::wire::WORKERS_MAX),
         ));
     }
-    let page = rustix::param::page_size();
-    Ok((count * size_of::<Block>()).next_multiple_of(page))
+    Ok((count * size_of::<Block>()).next_multiple_of(page_size()))
+}
+
+/// Bytes of a page. The C library has it since the process began; other ways open a file, which a
+/// confined process cannot.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: a question with a number, answered with a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// A counter of `/proc/pressure/cpu`: microseconds in which something waited for a processor, and

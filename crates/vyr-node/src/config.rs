@@ -10,6 +10,7 @@ use vyr_task::{Ceilings, Limits};
 
 use crate::api::{Access, Role};
 use crate::checkpoint_out::CheckpointOut;
+use crate::guidance::Wanted;
 use crate::node::Budget;
 use crate::report::{FileError, Result};
 
@@ -137,6 +138,8 @@ struct NodeTable {
     drain: Option<u64>,
     /// The file or the command that gets each new signed checkpoint too.
     checkpoint_out: Option<String>,
+    /// Who hints to the threads that run guests: `observe`, `psi` or `off`.
+    guidance: Wanted,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,6 +173,8 @@ pub struct Settings {
     pub slots: u32,
     /// Threads that run them.
     pub workers: u32,
+    /// Who hints to them.
+    pub guidance: Wanted,
     /// Sum of memory caps, in bytes.
     pub memory_bytes: u64,
     /// Sum of processor shares, in thousandths.
@@ -245,6 +250,7 @@ impl Config {
             ceilings,
             slots,
             workers,
+            guidance: self.node.guidance,
             memory_bytes,
             cpu_millis: cores * 1000 * CPU_OVERCOMMIT,
             queue: self.node.queue.unwrap_or(QUEUE),

@@ -20,6 +20,7 @@ mod checkpoint_out;
 mod config;
 mod data_dir;
 mod doctor;
+pub mod guidance;
 pub mod keys;
 pub mod node;
 pub mod otlp;

@@ -137,6 +137,12 @@ impl Control {
         self.cpu_ns.load(Ordering::Relaxed) / 1_000
     }
 
+    /// What is left of its processor time, in nanoseconds.
+    pub(crate) fn cpu_left_ns(&self) -> u64 {
+        let all = self.limits.cpu_ms.saturating_mul(1_000_000);
+        all.saturating_sub(self.cpu_ns.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn cancel(&self) -> &CancelHandle {
         &self.cancel
     }

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
+use morpheus::Guidance;
 use vyr_base::{Category, Problem};
 use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{
@@ -16,7 +18,7 @@ use crate::run::TaskState;
 use crate::settings::{Kind, engine_settings, pooling_settings};
 use crate::state;
 use crate::swap::{PagemapScan, SwapWatch};
-use crate::ticker::{OnTick, Running, Ticker};
+use crate::ticker::{OnTick, Running, TICK, Ticker};
 
 /// How an engine is set up.
 #[derive(Debug)]
@@ -25,12 +27,14 @@ pub struct EngineConfig {
     pub slots: u32,
     /// Watches for swap; in the product `SwapWatch::of_this_machine`.
     pub swap: SwapWatch,
+    /// Between two epochs; in the product [`TICK`](crate::TICK).
+    pub tick: Duration,
 }
 
 impl EngineConfig {
     /// An engine for `slots` tasks at once on this machine.
     pub fn new(slots: u32) -> Self {
-        Self { slots, swap: SwapWatch::of_this_machine() }
+        Self { slots, swap: SwapWatch::of_this_machine(), tick: TICK }
     }
 }
 
@@ -81,8 +85,9 @@ impl Problem for LoadError {
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     slots: u32,
+    tick: Duration,
     swap: SwapWatch,
     pool: RwLock<Arc<Pool>>,
     /// The pool that was left when swap came on; its last tasks still need epochs.
@@ -90,6 +95,9 @@ struct Inner {
     /// That of `pool`, to be looked at without its lock.
     generation: AtomicU64,
     ticker: OnceLock<Ticker>,
+    /// Epochs of the ticker; those because of hints are not among them.
+    ticks: AtomicU64,
+    guidance: OnceLock<Guidance>,
 }
 
 /// One Wasmtime engine with its pool. There is a second one only if swap is turned on while we
@@ -149,11 +157,14 @@ impl Engine {
         let pool = Pool::new(0, config.slots, reset_now(&config.swap))?;
         Ok(Self(Arc::new(Inner {
             slots: config.slots,
+            tick: config.tick,
             swap: config.swap,
             pool: RwLock::new(Arc::new(pool)),
             left: OnceLock::new(),
             generation: AtomicU64::new(0),
             ticker: OnceLock::new(),
+            ticks: AtomicU64::new(0),
+            guidance: OnceLock::new(),
         })))
     }
 
@@ -177,12 +188,27 @@ impl Engine {
         Arc::clone(&self.0.pool.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    /// What hints to the threads that run guests, if something does.
+    pub fn guidance(&self) -> Option<&Guidance> {
+        self.0.guidance.get()
+    }
+
+    pub(crate) fn set_guidance(&self, guidance: Guidance) {
+        // The first one stays.
+        let _ = self.0.guidance.set(guidance);
+    }
+
     /// To be held while a task runs: keeps the ticker ticking.
     pub(crate) fn enter(&self) -> Result<Running, EngineError> {
         let ticker = match self.0.ticker.get() {
             Some(ticker) => ticker,
             None => {
-                let new = Ticker::start(Arc::downgrade(&self.0)).map_err(EngineError::Thread)?;
+                let new = Ticker::start(Arc::downgrade(&self.0), self.0.tick)
+                    .map_err(EngineError::Thread)?;
                 self.0.ticker.get_or_init(|| new)
             }
         };
@@ -201,16 +227,33 @@ impl std::fmt::Debug for Engine {
 }
 
 impl OnTick for Inner {
+    fn begin(&self) {
+        if let Some(guidance) = self.guidance.get() {
+            guidance.quiet();
+        }
+    }
+
     fn tick(&self) {
         self.look_for_swap();
+        self.ticks.fetch_add(1, Ordering::Release);
+        self.look_up();
+    }
+}
+
+impl Inner {
+    /// Epochs of the ticker so far.
+    pub(crate) fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Acquire)
+    }
+
+    /// Makes every running guest look up at its next safe point.
+    pub(crate) fn look_up(&self) {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).wasmtime.increment_epoch();
         if let Some(left) = self.left.get() {
             left.wasmtime.increment_epoch();
         }
     }
-}
 
-impl Inner {
     /// Leaves the fast reset for good once swap is on. (Going back would save little and could
     /// be made to flap.)
     fn look_for_swap(&self) {

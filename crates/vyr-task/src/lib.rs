@@ -24,6 +24,7 @@ mod code;
 mod compile;
 mod control;
 mod engine;
+mod guidance;
 mod limits;
 mod outcome;
 mod run;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::Sleep;
 use vyr_base::{Digest, format_bytes};
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{CallHook, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::control::{CancelHandle, Control, Stop, Stopped};
 use crate::engine::{Engine, Entry, Loaded, Program};
+use crate::guidance::slice_ns;
 use crate::limits::{Limits, Meter};
 use crate::outcome::{Outcome, Reason, State, Usage};
 use crate::state::{BoundState, Files};
@@ -73,6 +74,8 @@ pub struct Job {
     pub states: Vec<BoundState>,
     /// Ends it early.
     pub cancel: CancelHandle,
+    /// Higher: it may run longer before it is asked to yield to others.
+    pub priority: i32,
 }
 
 impl Job {
@@ -90,6 +93,7 @@ impl Job {
             deterministic: false,
             states: Vec::new(),
             cancel: CancelHandle::new(),
+            priority: 0,
         }
     }
 }
@@ -125,13 +129,13 @@ impl Engine {
             Err(e) => return Outcome::not_run(Reason::Internal, e.to_string()),
         };
         match job.program.on(self) {
-            Ok(loaded) => run_on(&loaded, job).await,
+            Ok(loaded) => run_on(self, &loaded, job).await,
             Err(e) => Outcome::not_run(Reason::Invalid, e.to_string()),
         }
     }
 }
 
-async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
+async fn run_on(engine: &Engine, loaded: &Loaded, job: Job) -> Outcome {
     let control = Arc::new(Control::new(job.limits, job.cancel.clone()));
     let streams = match Streams::new(&control, job.input, job.output, job.log, job.hash_output) {
         Ok(streams) => streams,
@@ -155,11 +159,26 @@ async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
     let mut store = Store::new(&loaded.pool.wasmtime, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
-    let at_epoch = Arc::clone(&control);
+    let (at_epoch, inner) = (Arc::clone(&control), Arc::clone(engine.inner()));
+    let mut ticks = inner.ticks();
     store.epoch_deadline_callback(move |_| {
+        let ticked = std::mem::replace(&mut ticks, inner.ticks()) != ticks;
+        if !morpheus::checkpoint() && !ticked {
+            // Another worker was hinted.
+            return Ok(UpdateDeadline::Continue(1));
+        }
         at_epoch.check_at_epoch().map_err(wasmtime::Error::new)?;
         // Yielding lets others on this thread run and lets a canceller's drop take effect.
         Ok(UpdateDeadline::Yield(1))
+    });
+    // What the host does for a guest is not interrupted.
+    store.call_hook(|_, hook| {
+        match hook {
+            CallHook::CallingHost => drop(morpheus::in_host_call(true)),
+            CallHook::ReturningFromHost => drop(morpheus::in_host_call(false)),
+            _ => {}
+        }
+        Ok(())
     });
 
     let ended = {
@@ -172,7 +191,9 @@ async fn run_on(loaded: &Loaded, job: Job) -> Outcome {
             };
             (result, drained)
         };
-        Guarded { guest: pin!(guest), control: &control, timer: None }.await
+        let priority = job.priority;
+        Guarded { guest: pin!(guest), control: &control, priority, in_host: false, timer: None }
+            .await
     };
     let ended = ended.map(|(result, drained)| {
         result.and_then(|()| drained.map_err(|e| wasmtime::format_err!("cannot write output: {e}")))
@@ -317,6 +338,9 @@ impl Streams {
 struct Guarded<'a, F> {
     guest: Pin<&'a mut F>,
     control: &'a Control,
+    priority: i32,
+    /// It waits in the middle of a host call.
+    in_host: bool,
     /// Made only when the guest first waits; most never do.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -327,7 +351,10 @@ impl<F: Future> Future for Guarded<'_, F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let start = Instant::now();
+        morpheus::turn(slice_ns(this.priority, this.control.cpu_left_ns()));
+        morpheus::in_host_call(this.in_host);
         let polled = this.guest.as_mut().poll(cx);
+        this.in_host = morpheus::in_host_call(false);
         this.control.slice_ends(start);
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));

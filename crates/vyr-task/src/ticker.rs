@@ -18,6 +18,9 @@ const QUIET_TICKS: u32 = 100;
 
 /// What the ticker does at each tick.
 pub(crate) trait OnTick: Send + Sync + 'static {
+    /// On the ticker's thread, each time it starts to tick.
+    fn begin(&self) {}
+
     fn tick(&self);
 }
 
@@ -35,13 +38,14 @@ struct Shared {
 }
 
 impl Ticker {
-    /// Starts the thread; it ends when the ticker is dropped or `target` is gone.
-    pub(crate) fn start<T: OnTick>(target: Weak<T>) -> std::io::Result<Self> {
+    /// Starts the thread, which ticks so often; it ends when the ticker is dropped or `target` is
+    /// gone.
+    pub(crate) fn start<T: OnTick>(target: Weak<T>, tick: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { parked: AtomicBool::new(true), ..Shared::default() });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("vyr-ticker".into())
-            .spawn(move || beat(&of_thread, &target))?;
+            .spawn(move || beat(&of_thread, &target, tick))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -83,7 +87,7 @@ impl Drop for Running {
     }
 }
 
-fn beat<T: OnTick>(shared: &Shared, target: &Weak<T>) {
+fn beat<T: OnTick>(shared: &Shared, target: &Weak<T>, tick: Duration) {
     let mut quiet = QUIET_TICKS;
     while !shared.ended.load(Ordering::SeqCst) {
         if shared.running.load(Ordering::SeqCst) > 0 {
@@ -100,9 +104,12 @@ fn beat<T: OnTick>(shared: &Shared, target: &Weak<T>) {
             }
             shared.parked.store(false, Ordering::SeqCst);
             quiet = 0;
+            if let Some(target) = target.upgrade() {
+                target.begin();
+            }
             continue;
         }
-        std::thread::park_timeout(TICK);
+        std::thread::park_timeout(tick);
         let Some(target) = target.upgrade() else { return };
         target.tick();
     }

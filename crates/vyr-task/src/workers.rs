@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
+use crate::guidance::{Backlog, Guided};
 use crate::outcome::Outcome;
 use crate::run::Job;
 
@@ -63,6 +64,7 @@ struct Shared {
     capacity: usize,
     threads: usize,
     settled: Box<dyn Fn() + Send + Sync>,
+    backlog: Backlog,
 }
 
 struct State {
@@ -139,6 +141,7 @@ impl Workers {
         }
         state.jobs.push_back((Work::Run(Box::new(job)), Box::new(on_done)));
         let idle = state.idle.pop();
+        self.shared.backlog.say(idle.is_none());
         drop(state);
         wake(idle);
     }
@@ -192,6 +195,7 @@ impl Shared {
             capacity: queue.max(1),
             threads: threads.max(1),
             settled: Box::new(settled),
+            backlog: Backlog::new(engine),
         }
     }
 
@@ -230,6 +234,7 @@ impl Shared {
         state.free_slots -= take;
         // A job that was queued while this thread was on its way woke nobody else.
         let next = if state.jobs.is_empty() { None } else { state.idle.pop() };
+        self.backlog.say(!state.jobs.is_empty() && next.is_none());
         drop(state);
         self.room.notify_all();
         wake(next);
@@ -262,6 +267,7 @@ impl Shared {
                 return next.waker.wake();
             }
             let idle = state.idle.pop();
+            self.backlog.say(idle.is_none());
             drop(state);
             wake(idle);
         }
@@ -281,7 +287,9 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
     let mut waiting: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut last_settled = Instant::now();
+    let mut guided = Guided::new(&engine);
     loop {
+        guided.look();
         waiting.retain(|task| !task.is_finished());
         let may_read = waiting.is_empty();
         // While there is more to do, outcomes wait for those that follow.
@@ -292,7 +300,10 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
                 let take = |cx: &mut Context<'_>| {
                     shared.poll_take(worker, may_read, Some(cx.waker()), &mut batch)
                 };
+                // Guests that wait run on this thread, too.
+                guided.idle(may_read);
                 let turn = poll_fn(take).await;
+                guided.idle(false);
                 last_settled = Instant::now();
                 turn
             }
@@ -301,7 +312,9 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
             Turn::Run => {}
             Turn::Read(source) => {
                 (shared.settled)();
+                guided.idle(true);
                 shared.read(source);
+                guided.idle(false);
                 last_settled = Instant::now();
                 continue;
             }

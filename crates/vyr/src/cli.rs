@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 
 pub(crate) use node::{
-    Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, StateCommand,
-    SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
+    Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, SchedCommand,
+    StateCommand, SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
 };
 pub(crate) use site::{
     CheckArgs, ClientCommand, ClientExportArgs, DiffArgs, ExplainArgs, Format, GraphArgs,
@@ -90,6 +90,9 @@ pub(crate) enum Command {
     /// People's devices
     #[command(subcommand)]
     Client(ClientCommand),
+    /// Show how the kernel guides the threads that run guests
+    #[command(subcommand)]
+    Sched(SchedCommand),
     /// Say what this machine offers, what it does not, and why
     Doctor,
     /// Measure this build beside its references

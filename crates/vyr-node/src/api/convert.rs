@@ -5,6 +5,7 @@ use vyr_api::{control, error_status, operator};
 use vyr_base::{Category, Digest, Problem};
 use vyr_journal::{Body, Statement, TaskState};
 
+use crate::guidance::{GuidanceReport, WorkerGuidance};
 use crate::node::{Ended, NodeError, TaskSpan, TaskView, Waiting};
 
 /// A refusal as it is answered.
@@ -138,4 +139,30 @@ pub(super) fn task(
     }
     task.waiting = waiting.map(|waiting| waiting.word().to_owned()).unwrap_or_default();
     task
+}
+
+/// What the guidance has done, for an operator.
+pub(crate) fn guidance(report: GuidanceReport) -> operator::Guidance {
+    let worker = |worker: WorkerGuidance| operator::GuidedWorker {
+        registered: worker.registered,
+        kernel_hints: worker.kernel_hints,
+        psi_hints: worker.psi_hints,
+        timer_hints: worker.timer_hints,
+        dropped: worker.dropped,
+        acknowledged: worker.acknowledged.into_iter().collect(),
+        yields: worker.yields,
+        deferred: worker.deferred,
+        looks: worker.looks,
+        critical_looks: worker.critical_looks,
+        latencies: worker
+            .latencies
+            .into_iter()
+            .map(|(up_to_ns, count)| operator::LatencyBucket { up_to_ns, count })
+            .collect(),
+    };
+    operator::Guidance {
+        tier: report.tier,
+        why: report.why,
+        workers: report.workers.into_iter().map(worker).collect(),
+    }
 }

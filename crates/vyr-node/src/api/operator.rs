@@ -10,9 +10,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use vyr_api::operator::operator_server::Operator;
 use vyr_api::operator::{
-    Checkpoint, Chunk, Event, GetCheckpointRequest, GetTaskRequest, ListEventsRequest,
-    ListStatesRequest, ListTasksRequest, Process, PutBlobResponse, ReadBlobRequest, Receipt, State,
-    StatusRequest, StatusResponse, Task,
+    Checkpoint, Chunk, Event, GetCheckpointRequest, GetGuidanceRequest, GetTaskRequest, Guidance,
+    ListEventsRequest, ListStatesRequest, ListTasksRequest, Process, PutBlobResponse,
+    ReadBlobRequest, Receipt, State, StatusRequest, StatusResponse, Task,
 };
 use vyr_base::Digest;
 use vyr_journal::{Body, TaskId};
@@ -23,6 +23,9 @@ use super::convert::{self, digest, id, status};
 use super::put::{self, Puts};
 use crate::node::{Caller, Node, NodeError};
 use crate::otlp::Health;
+
+/// How long `status` waits to hear of the guidance.
+const GUIDANCE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bytes of a blob in one message.
 const CHUNK: usize = 256 << 10;
@@ -115,6 +118,12 @@ impl Operator for OperatorService {
         let process = |(name, pid, restarts)| Process { name, pid, restarts };
         let telemetry = self.telemetry.as_ref().map_or_else(|| "off".to_owned(), Health::to_string);
         let telemetry = ("otlp".to_owned(), telemetry);
+        // Its process may be too busy to answer, which is no reason for this call to wait.
+        let guidance = match tokio::time::timeout(GUIDANCE_PATIENCE, node.guidance()).await {
+            Ok(Ok(report)) => format!("{} ({})", report.tier, report.why),
+            Ok(Err(_)) | Err(_) => "not known: the process that runs tasks does not answer".into(),
+        };
+        let guidance = ("guidance".to_owned(), guidance);
         Ok(Response::new(StatusResponse {
             version: node.info().version.clone(),
             origin: node.origin().to_string(),
@@ -125,7 +134,7 @@ impl Operator for OperatorService {
             states: snapshot.states.len() as u64,
             uptime_ms: u64::try_from(node.uptime().as_millis()).unwrap_or(u64::MAX),
             processes: (self.processes)().into_iter().map(process).collect(),
-            settings: self.settings.iter().cloned().chain([telemetry]).collect(),
+            settings: self.settings.iter().cloned().chain([telemetry, guidance]).collect(),
             data_dir: node.data().path().display().to_string(),
         }))
     }
@@ -345,6 +354,15 @@ impl Operator for OperatorService {
             }
         });
         Ok(stream(receiver))
+    }
+
+    async fn get_guidance(
+        &self,
+        request: Request<GetGuidanceRequest>,
+    ) -> Result<Response<Guidance>, Status> {
+        self.allow(&request)?;
+        let report = self.node.guidance().await.map_err(status)?;
+        Ok(Response::new(convert::guidance(report)))
     }
 
     async fn get_checkpoint(

@@ -30,6 +30,7 @@ use super::metrics::Metrics;
 use super::program::Preparers;
 use super::span::{Delivered, SpanFilter};
 use crate::data_dir::DataDir;
+use crate::guidance::GuidanceReport;
 use crate::keys;
 use crate::report::FileError;
 
@@ -425,6 +426,16 @@ impl Node {
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Command::Waiting(task.seq(), sender));
         receiver.await.map_err(|_| NodeError::Stopping)
+    }
+
+    /// What the guidance of the threads that run guests has done.
+    pub async fn guidance(&self) -> Result<GuidanceReport, NodeError> {
+        let (sender, receiver) = oneshot::channel();
+        self.inbox.push(Command::Guidance(sender));
+        // Its process may die over the question.
+        Ok(receiver
+            .await
+            .unwrap_or_else(|_| GuidanceReport::off("the process that runs tasks died")))
     }
 
     /// Makes the views anew; their digest before and after.

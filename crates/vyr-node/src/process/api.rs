@@ -180,7 +180,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
 
     let (tasks_sender, tasks_started) = sync_channel(1);
     let (stop_sender, stop) = watch::channel(false);
-    let tasks_pid = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
+    let tasks_pid = Arc::new((AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)));
     let pid_of_reader = Arc::clone(&tasks_pid);
     let of_reader = supervisor.clone();
     let metrics: Arc<OnceLock<Arc<Metrics>>> = Arc::default();
@@ -193,7 +193,8 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
             let mut unkept = 0;
             while let Ok(Some((message, mut beside))) = messages.next::<ToApi>() {
                 match message {
-                    ToApi::Tasks { pid, restarts } => {
+                    ToApi::Tasks { pid, restarts, guide } => {
+                        pid_of_reader.2.store(guide, Ordering::Relaxed);
                         pid_of_reader.0.store(pid, Ordering::Relaxed);
                         pid_of_reader.1.store(restarts, Ordering::Relaxed);
                         let socket =
@@ -241,7 +242,9 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     let otlp = Otlp::start(Arc::clone(&node)).map_err(crate::Report::from)?;
     let processes = move || {
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        vec![
+        let guide = tasks_pid.2.load(Ordering::Relaxed);
+        let guide = (guide != 0).then(|| ("guide".to_owned(), guide, 0));
+        let mut processes = vec![
             ("up".to_owned(), parent.unsigned_abs(), 0),
             ("api".to_owned(), std::process::id(), 0),
             (
@@ -249,7 +252,9 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
                 tasks_pid.0.load(Ordering::Relaxed),
                 tasks_pid.1.load(Ordering::Relaxed),
             ),
-        ]
+        ];
+        processes.extend(guide);
+        processes
     };
     let about = About {
         processes: Arc::new(processes),

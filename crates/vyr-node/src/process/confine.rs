@@ -18,7 +18,8 @@ use landlock::{
 use rustix::process::{Resource, Rlimit, Signal, getuid, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set, set_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -167,6 +168,48 @@ pub(super) fn confine_api(paths: &ApiPaths) -> Result<(), ConfineError> {
     apply(SeccompFilter::new(forbidden, SeccompAction::Allow, refused, architecture()?))
 }
 
+/// Confines the process `guide`: the two capabilities its programs need, and paths below /proc,
+/// where threads are described. There must be no other thread yet.
+pub(super) fn confine_guide() -> Result<(), ConfineError> {
+    set_limits(ProcessLimits::default())?;
+    let kept = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let held = rustix::thread::capabilities(None).map_err(step("capabilities"))?.permitted & kept;
+    if getuid().is_root() {
+        let number = Role::Guide.uid().ok_or("a role of its own").map_err(step("user id"))?;
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
+        set_thread_groups(&[]).map_err(step("groups"))?;
+        set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
+        set_keep_capabilities(true).map_err(step("keep capabilities"))?;
+        set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
+    }
+    clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: held, permitted: held, inheritable: none };
+    set_capabilities(None, sets).map_err(step("capabilities"))?;
+    // After the change of user, which clears it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    let read = AccessFs::from_read(LANDLOCK) & !AccessFs::Execute;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(LANDLOCK)))
+        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(|rules| rules.add_rules(path_beneath_rules(["/proc"], read)))
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(step("landlock"))?;
+    install_clone3()?;
+    let mut calls = allowed_calls();
+    for call in [libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_openat] {
+        calls.insert(call, Vec::new());
+    }
+    // Perf events are started and stopped by it.
+    calls.insert(libc::SYS_ioctl, Vec::new());
+    install(&calls)
+}
+
 /// What serving never needs: other programs, other processes, the kernel's own settings.
 const FORBIDDEN_FOR_API: [i64; 25] = [
     libc::SYS_execve,
@@ -301,6 +344,9 @@ fn allowed_calls() -> Rules {
         u64::from(libc::CLONE_THREAD.unsigned_abs()),
     );
     rules.insert(libc::SYS_clone, one_of([vec![thread]]));
+    // A descriptor of a thread, to show to `guide`; nothing here may do more with one.
+    let of_thread = u64::from(libc::O_EXCL.unsigned_abs());
+    rules.insert(libc::SYS_pidfd_open, one_of([vec![is(1, of_thread)]]));
     // Only its own name.
     rules.insert(
         libc::SYS_prctl,

@@ -9,6 +9,7 @@
 mod api;
 mod compile;
 pub mod confine;
+pub(crate) mod guide;
 mod keeper;
 mod tasks;
 mod up;
@@ -30,6 +31,8 @@ pub enum Role {
     Compile,
     /// Serves: sockets, journal, store, keys.
     Api,
+    /// Owns the kernel's programs that hint to the threads of `tasks`.
+    Guide,
     /// Becomes the owner's command that keeps checkpoints; sees no stranger's byte.
     Keep,
 }
@@ -41,17 +44,18 @@ impl Role {
             Self::Tasks => "__tasks",
             Self::Compile => "__compile",
             Self::Api => "__api",
+            Self::Guide => "__guide",
             Self::Keep => "__keep",
         }
     }
 
     /// The role that `argument` selects.
     pub fn from_argument(argument: &str) -> Option<Self> {
-        let all = [Self::Tasks, Self::Compile, Self::Api, Self::Keep];
+        let all = [Self::Tasks, Self::Compile, Self::Api, Self::Guide, Self::Keep];
         all.into_iter().find(|role| role.argument() == argument)
     }
 
-    /// The user id the role takes on when it is started by root. Both lie in 60578..=61183, which
+    /// The user id the role takes on when it is started by root. They lie in 60578..=61183, which
     /// neither Debian nor systemd gives to anybody; no passwd entry is needed.
     ///
     /// `api` keeps the node's own user, whose files it keeps; it gives up capabilities and paths.
@@ -59,6 +63,7 @@ impl Role {
         match self {
             Self::Tasks => Some(60801),
             Self::Compile => Some(60802),
+            Self::Guide => Some(60803),
             Self::Api | Self::Keep => None,
         }
     }
@@ -71,6 +76,7 @@ pub fn serve(role: Role, arguments: &[String]) -> u8 {
         Role::Tasks => tasks::serve(arguments),
         Role::Compile => compile::serve(arguments),
         Role::Api => api::run(),
+        Role::Guide => guide::serve(arguments),
         Role::Keep => keeper::serve(arguments),
     }
 }

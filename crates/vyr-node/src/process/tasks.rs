@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use morpheus::Guidance;
 use vyr_task::{
     Access, BoundState, CancelHandle, Engine, EngineConfig, EphemeralState, Input, Job, Limits,
     OnDone, Outcome, Output, Program, Reason, SealedCode, Source, Spill, Work, Workers,
@@ -22,6 +23,7 @@ use super::wire::{
     InputFrom, Order, OutputTo, Receiver, Report, RunOrder, Sender, encode, send_one, write_all,
 };
 use super::{Role, this_binary};
+use crate::guidance::GuidanceReport;
 
 /// Time over a task's deadline in which `tasks` must report: ten times what a cancellation may
 /// take. After it the process is killed and the task is lost.
@@ -66,7 +68,7 @@ impl TasksProcess {
     /// Starts it, for `slots` tasks at once on `workers` threads.
     pub fn start(slots: u32, workers: u32) -> Result<Self, TasksError> {
         let (ours, theirs) = UnixStream::pair().map_err(TasksError::Start)?;
-        let child = command(slots, workers, theirs).spawn().map_err(TasksError::Start)?;
+        let child = command(slots, workers, theirs, None).spawn().map_err(TasksError::Start)?;
         Ok(Self { child, socket: ours })
     }
 
@@ -98,6 +100,7 @@ impl TasksProcess {
             program: 0,
             limits,
             deterministic,
+            priority: 0,
             input: InputFrom::Descriptor,
             output: OutputTo::Descriptors,
             states: Vec::new(),
@@ -116,8 +119,14 @@ impl TasksProcess {
     }
 }
 
-/// The command that starts the process, with its end of the socket on stdin.
-pub(crate) fn command(slots: u32, workers: u32, socket: UnixStream) -> Command {
+/// The command that starts the process, with its end of the socket on stdin, and on stdout that of
+/// a socket to `guide` if there is one.
+pub(crate) fn command(
+    slots: u32,
+    workers: u32,
+    socket: UnixStream,
+    guide: Option<OwnedFd>,
+) -> Command {
     let mut command = Command::new(this_binary());
     command
         .arg(Role::Tasks.argument())
@@ -125,7 +134,7 @@ pub(crate) fn command(slots: u32, workers: u32, socket: UnixStream) -> Command {
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(socket)))
-        .stdout(Stdio::null());
+        .stdout(guide.map_or_else(Stdio::null, Stdio::from));
     command
 }
 
@@ -164,8 +173,8 @@ impl Running {
         let lost = |why: &str| Ok(Outcome::not_run(Reason::Lost, why.to_owned()));
         match reports.next::<Report>() {
             Ok(Some((Report::Done { outcome, .. }, _))) => Ok(*outcome),
-            Ok(Some((Report::Spilled { .. }, _))) => {
-                Err(TasksError::Talk(io::Error::other("output spilled that had a descriptor")))
+            Ok(Some((Report::Spilled { .. } | Report::Guidance(_), _))) => {
+                Err(TasksError::Talk(io::Error::other("a report of something else")))
             }
             Ok(None) => lost("the process that ran it died"),
             Err(e) => match e.kind() {
@@ -196,6 +205,10 @@ pub(super) fn serve(arguments: &[String]) -> u8 {
         Ok(engine) => engine,
         Err(e) => return fail(e.to_string()),
     };
+    let guide = match guide_socket() {
+        Ok(guide) => guide,
+        Err(e) => return fail(format!("no connection to guide: {e}")),
+    };
     if let Err(e) = confine(Role::Tasks, ProcessLimits::default()) {
         return fail(e.to_string());
     }
@@ -203,9 +216,59 @@ pub(super) fn serve(arguments: &[String]) -> u8 {
         Ok(fd) => UnixStream::from(fd),
         Err(e) => return fail(format!("no socket on stdin: {e}")),
     };
-    match take_orders(&engine, threads, socket) {
+    let guidance = Guiding::start(&engine, threads, guide);
+    match take_orders(&engine, threads, socket, guidance) {
         Ok(()) => 0,
         Err(e) => fail(format!("socket: {e}")),
+    }
+}
+
+/// The socket to `guide` on stdout, if there is one.
+fn guide_socket() -> io::Result<Option<OwnedFd>> {
+    let out = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&out)?.st_mode);
+    if kind != rustix::fs::FileType::Socket {
+        return Ok(None);
+    }
+    // Now, because a confined process sets up no sockets.
+    morpheus::set_patience(&out)?;
+    Ok(Some(out))
+}
+
+/// The guidance as it comes about: `guide` loads its programs while tasks already run.
+#[derive(Clone)]
+struct Guiding {
+    engine: Engine,
+    /// Why there is none, so far.
+    why: Arc<Mutex<String>>,
+}
+
+impl Guiding {
+    fn start(engine: &Engine, threads: u32, guide: Option<OwnedFd>) -> Self {
+        let why = if guide.is_some() { "guide is being asked" } else { "it is switched off" };
+        let guiding = Self { engine: engine.clone(), why: Arc::new(Mutex::new(why.into())) };
+        if let Some(guide) = guide {
+            let of_thread = guiding.clone();
+            let connect = move || {
+                // One thread more than run guests: one always reads.
+                let threads = threads as usize + 1;
+                let over = |options| Guidance::over(guide, options);
+                if let Err(e) = of_thread.engine.guide(threads, over) {
+                    *lock(&of_thread.why) = e.to_string();
+                }
+            };
+            if let Err(e) = std::thread::Builder::new().name("vyr-guiding".into()).spawn(connect) {
+                *lock(&guiding.why) = e.to_string();
+            }
+        }
+        guiding
+    }
+
+    fn report(&self) -> GuidanceReport {
+        match self.engine.guidance() {
+            Some(guidance) => GuidanceReport::of(guidance.report()),
+            None => GuidanceReport::off(lock(&self.why).clone()),
+        }
     }
 }
 
@@ -231,6 +294,11 @@ impl Reports {
         let done = Report::Done { task, outcome: Box::new(outcome), output, log };
         // All parts are bounded below the largest message.
         let _ = encode(&done, 0, &mut lock(&self.gathered));
+    }
+
+    fn guidance(&self, report: GuidanceReport) {
+        // Of a thousand workers it may be larger than a message; then nothing is said.
+        let _ = encode(&Report::Guidance(Box::new(report)), 0, &mut lock(&self.gathered));
     }
 
     /// Writes what was gathered. When another thread is writing, it writes this too.
@@ -263,6 +331,7 @@ const JOBS_AT_ONCE: usize = 64;
 /// to the socket: the core reads no reports while it waits for its orders to be taken.
 struct Orders {
     engine: Engine,
+    guiding: Guiding,
     socket: Receiver,
     reports: Arc<Reports>,
     programs: HashMap<u64, Loaded>,
@@ -314,6 +383,15 @@ impl Orders {
                 if let Some(cancel) = lock(&self.cancels).get(&task) {
                     cancel.cancel();
                 }
+            }
+            Order::TellGuidance => {
+                let (guiding, reports) = (self.guiding.clone(), Arc::clone(&self.reports));
+                // Not from here, see above; it is a rare question.
+                let tell = move || {
+                    reports.guidance(guiding.report());
+                    reports.flush();
+                };
+                std::thread::Builder::new().name("vyr-telling".into()).spawn(tell)?;
             }
             Order::Run(run) => into.push_back(self.job(run, descriptors)?),
         }
@@ -367,6 +445,7 @@ impl Orders {
             log,
             limits: run.limits,
             deterministic: run.deterministic,
+            priority: run.priority,
             cancel,
             states: bound,
             ..Job::new(program)
@@ -380,7 +459,12 @@ impl Orders {
     }
 }
 
-fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<()> {
+fn take_orders(
+    engine: &Engine,
+    threads: u32,
+    socket: UnixStream,
+    guiding: Guiding,
+) -> io::Result<()> {
     let reports = Arc::new(Reports {
         socket: socket.try_clone()?,
         gathered: Mutex::default(),
@@ -388,6 +472,7 @@ fn take_orders(engine: &Engine, threads: u32, socket: UnixStream) -> io::Result<
     });
     let orders = Orders {
         engine: engine.clone(),
+        guiding,
         socket: Receiver::new(socket),
         reports: Arc::clone(&reports),
         programs: HashMap::new(),

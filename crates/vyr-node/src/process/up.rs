@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! up --+-- api      sockets, journal, store, keys; no capability, no path but its own
+//!      +-- guide    programs in the kernel that hint to the threads of tasks, and two capabilities
 //!      +-- tasks    guests; asked for by api, which gets the other end of its socket
 //!      +-- compile  one module; asked for by api, with the module as a descriptor
 //!      +-- keep     the owner's command, if there is one, with a checkpoint as a descriptor
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
@@ -38,6 +40,7 @@ use super::{Role, tasks, this_binary};
 use crate::checkpoint_out::CheckpointOut;
 use crate::config::Settings;
 use crate::data_dir::DataDir;
+use crate::guidance::Wanted;
 use crate::report::{FileError, Result};
 use crate::sockets::Sockets;
 
@@ -47,7 +50,7 @@ pub(super) enum ToApi {
     /// The settings (JSON); beside it the listening sockets: control, operator, perhaps TCP.
     Begin(String),
     /// `tasks` runs; beside this message: our end of its socket.
-    Tasks { pid: u32, restarts: u32 },
+    Tasks { pid: u32, restarts: u32, guide: u32 },
     /// It could not be started.
     NoTasks(String),
     /// A compilation ended: its exit code or signal.
@@ -141,6 +144,7 @@ pub fn up(data: &DataDir, settings: &Settings, narrate: impl Fn(&str)) -> Result
         signals,
         api: None,
         tasks: None,
+        guide: None,
         task_starts: 0,
         compiles: HashMap::new(),
         keeper: match &settings.checkpoint_out {
@@ -201,6 +205,7 @@ struct Supervisor<'a> {
     signals: Signals,
     api: Option<Api>,
     tasks: Option<Child>,
+    guide: Option<Child>,
     task_starts: u32,
     compiles: HashMap<u64, Child>,
     keeper: Option<Keeper>,
@@ -363,7 +368,8 @@ impl Supervisor<'_> {
         self.stop_tasks();
         let started = UnixStream::pair().and_then(|(ours, theirs)| {
             let Settings { slots, workers, .. } = self.settings;
-            let child = tasks::command(*slots, *workers, theirs).spawn()?;
+            let guide = self.start_guide();
+            let child = tasks::command(*slots, *workers, theirs, guide).spawn()?;
             Ok((child, ours))
         });
         match started {
@@ -371,15 +377,43 @@ impl Supervisor<'_> {
                 let (pid, restarts) = (child.id(), self.task_starts);
                 self.task_starts += 1;
                 self.tasks = Some(child);
-                self.tell(&ToApi::Tasks { pid, restarts }, &[ours.as_fd()]);
+                let guide = self.guide.as_ref().map_or(0, Child::id);
+                self.tell(&ToApi::Tasks { pid, restarts, guide }, &[ours.as_fd()]);
             }
             Err(e) => self.tell(&ToApi::NoTasks(e.to_string()), &[]),
         }
     }
 
+    /// Starts `guide`, if it is wanted; the end of its socket that is for `tasks`. Without one tasks
+    /// run as they would anyway, and `status` says so.
+    fn start_guide(&mut self) -> Option<OwnedFd> {
+        let wanted = match self.settings.guidance {
+            Wanted::Off => return None,
+            Wanted::Psi => "psi",
+            Wanted::Observe => "observe",
+        };
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).ok()?;
+        let mut command = Command::new(this_binary());
+        command.args([Role::Guide.argument(), wanted]).env_clear().current_dir("/");
+        if let Some(object) = std::env::var_os(BPF_OBJECT) {
+            command.env(BPF_OBJECT, object);
+        }
+        let child = command.stdin(Stdio::from(ours)).stdout(Stdio::null()).spawn();
+        match child {
+            Ok(child) => self.guide = Some(child),
+            Err(e) => eprintln!("vyr up: cannot start guide: {e}"),
+        }
+        Some(theirs)
+    }
+
     /// Ends `tasks`, and waits until it is gone: what it ran must not run beside its successor.
     fn stop_tasks(&mut self) {
         if let Some(mut child) = self.tasks.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Some(mut child) = self.guide.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -422,6 +456,10 @@ impl Supervisor<'_> {
         if self.tasks.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
             self.tasks = None;
         }
+        // `tasks` hears of this one, and goes on with a timer.
+        if self.guide.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.guide = None;
+        }
         if let Some(keeper) = &mut self.keeper {
             keeper.look();
             let unkept = keeper.failures();
@@ -449,6 +487,9 @@ impl Supervisor<'_> {
         }
     }
 }
+
+/// Names the object file of the kernel's programs, for `guide`.
+const BPF_OBJECT: &str = "VYR_BPF_OBJECT";
 
 /// Makes the sockets: control (root:vyr 0660 for the system's node), operator (0600), TCP.
 fn bind(settings: &Settings) -> Result<Vec<OwnedFd>> {

@@ -24,6 +24,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vyr_task::{Kind, Limits, Outcome};
 
+use crate::guidance::GuidanceReport;
+
 /// Arguments and environment take 128 KiB at most (`vyr-artifact`), inputs, outputs and logs
 /// 64 KiB each.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -55,6 +57,8 @@ pub(crate) enum Order {
     MakeState { state: u64, bytes_max: u64 },
     /// Forget it; tasks that use it keep it until they end.
     DropState { state: u64 },
+    /// Report what the guidance has done.
+    TellGuidance,
 }
 
 /// One task. Descriptors beside it: those of input, output and log that are to be descriptors, in
@@ -65,6 +69,7 @@ pub(crate) struct RunOrder {
     pub(crate) program: u64,
     pub(crate) limits: Limits,
     pub(crate) deterministic: bool,
+    pub(crate) priority: i32,
     pub(crate) input: InputFrom,
     pub(crate) output: OutputTo,
     /// Number, name, and whether it may be written.
@@ -92,6 +97,8 @@ pub(crate) enum OutputTo {
 pub(crate) enum Report {
     /// The output of `task` is large; it comes through the pipe beside this message.
     Spilled { task: u64 },
+    /// What the guidance has done.
+    Guidance(Box<GuidanceReport>),
     /// `task` ended.
     Done {
         task: u64,

@@ -285,3 +285,18 @@ pub(crate) struct CheckpointArgs {
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchedCommand {
+    /// The tier, why it is not a higher one, and each worker's hints
+    ///
+    /// A worker in parentheses is a control block that no thread has. Times are from a hint to its
+    /// acknowledgement.
+    Status,
+    /// The same, again and again
+    Top {
+        /// Between two looks, such as 500ms
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration_ms)]
+        interval: u64,
+    },
+}

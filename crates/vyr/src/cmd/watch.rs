@@ -25,17 +25,17 @@ use crate::output;
 const REDRAW: Duration = Duration::from_millis(100);
 
 /// Ends by Ctrl-C, as an end and not as a failure.
-struct Interrupt(tokio::net::UnixStream);
+pub(super) struct Interrupt(tokio::net::UnixStream);
 
 impl Interrupt {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let (told, tell) = UnixStream::pair()?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, tell)?;
         told.set_nonblocking(true)?;
         tokio::net::UnixStream::from_std(told).map(Self)
     }
 
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         // A broken pair is an end, too.
         let _ = self.0.read_u8().await;
     }
@@ -43,12 +43,12 @@ impl Interrupt {
 
 /// A table that is drawn again in its place.
 #[derive(Default)]
-struct Live {
+pub(super) struct Live {
     lines: usize,
 }
 
 impl Live {
-    fn draw(&mut self, table: &Table, most: usize) {
+    pub(super) fn draw(&mut self, table: &Table, most: usize) {
         let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
         let kept = lines.len().min(most);
         let mut text = String::new();
@@ -68,7 +68,7 @@ impl Live {
 }
 
 /// Rows that fit on the terminal, and one for the cursor.
-fn rows() -> usize {
+pub(super) fn rows() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout());
     size.map_or(24, |size| usize::from(size.ws_row)).max(4) - 1
 }

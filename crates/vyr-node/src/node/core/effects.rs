@@ -205,6 +205,7 @@ impl Core {
                 output_bytes_max: limits.output_bytes_max,
             },
             deterministic: accepted.deterministic,
+            priority: accepted.priority,
             input,
             output: OutputTo::Report,
             states,
@@ -295,6 +296,7 @@ impl Core {
     pub(super) fn tasks_gone(&mut self) {
         count(&self.metrics.restarts);
         self.work.link = None;
+        self.work.guidance_for.clear();
         let running: HashMap<u64, Running> = std::mem::take(&mut self.work.running);
         // Those that wait for a state keep theirs.
         self.work.deadlines.retain(|(_, seq)| !running.contains_key(seq));

@@ -35,6 +35,7 @@ use super::metrics::{Metrics, count};
 use super::program::{Preparers, Programs};
 use super::span::{Delivered, SpanFilter, Subscribers};
 use crate::checkpoint_out::{CheckpointOut, Failing};
+use crate::guidance::GuidanceReport;
 use crate::process::wire::{Order, Report};
 
 /// Inputs and outputs up to this size, in bytes, are in the journal, larger ones in the store.
@@ -134,6 +135,7 @@ pub(crate) enum Command {
     Waiting(u64, oneshot::Sender<Option<Waiting>>),
     Content(Digest, oneshot::Sender<Option<u64>>),
     Rebuild(Reply<(Digest, Digest)>),
+    Guidance(oneshot::Sender<GuidanceReport>),
     /// Accept nothing more; end when nothing runs, at the latest at the given time.
     Stop(Instant),
 }
@@ -227,6 +229,8 @@ pub(crate) struct Work {
     contents_order: VecDeque<Digest>,
     subscribers: Subscribers,
     link: Option<Link>,
+    /// Who asked for what `tasks` says of its guidance.
+    guidance_for: Vec<oneshot::Sender<GuidanceReport>>,
     generation: u64,
     restarts: VecDeque<Instant>,
     restart_at: Option<Instant>,
@@ -265,6 +269,7 @@ impl Work {
             contents_order: VecDeque::new(),
             subscribers: Subscribers::default(),
             link: None,
+            guidance_for: Vec::new(),
             generation: 0,
             restarts: VecDeque::new(),
             restart_at: None,
@@ -539,6 +544,16 @@ impl Core {
             }
             Command::Content(digest, reply) => {
                 let _ = reply.send(self.work.contents.get(&digest).copied());
+            }
+            Command::Guidance(reply) => {
+                if self.work.link.is_some() {
+                    if self.work.guidance_for.is_empty() {
+                        self.order(&Order::TellGuidance);
+                    }
+                    self.work.guidance_for.push(reply);
+                } else {
+                    let _ = reply.send(GuidanceReport::off("no process runs tasks"));
+                }
             }
             Command::Rebuild(reply) => {
                 // It has a transaction of its own; nothing of this turn is in it yet.

@@ -294,6 +294,11 @@ impl Core {
                     self.order(&Order::Cancel { task });
                 }
             }
+            Report::Guidance(report) => {
+                for reply in self.work.guidance_for.drain(..) {
+                    let _ = reply.send((*report).clone());
+                }
+            }
             Report::Done { task, mut outcome, output, log } => {
                 let Some(running) = self.work.running.get_mut(&task) else { return };
                 outcome.output = output;
