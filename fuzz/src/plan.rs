@@ -126,7 +126,7 @@ fn accepted(plan: &Plan, packet: &Packet, rule: Option<&str>) -> bool {
     };
     let service = |one: &Service| match *one {
         Service::Any => true,
-        Service::Icmp => matches!(packet.protocol, 1 | 58),
+        Service::Icmp => packet.protocol == if packet.to.is_ipv4() { 1 } else { 58 },
         Service::Ports { protocol, first, last } => {
             protocol == packet.protocol && (first..=last).contains(&packet.port)
         }
