@@ -176,7 +176,7 @@ pub fn site_toml(input: &[u8]) {
         assert_eq!(count("interfaces"), intent.site.interfaces.len());
         assert_eq!(count("nodes"), intent.site.nodes.len());
         // Whatever a site says, these are derived right.
-        compiled(&intent, &["N01", "N02", "N03", "N16", "N20"]);
+        compiled(&intent, &["N01", "N02", "N03", "N16"]);
     }
 }
 
