@@ -84,11 +84,12 @@ fn faults(found: &[Diagnostic], texts: &[(&str, &str)]) {
             assert!(line.chars().count() <= LINE_CHARS_MAX, "{line:.200}");
             assert!(!line.contains(char::is_control), "{line:?}");
         }
-        let Some(place) = &fault.place else { continue };
-        let text = texts.iter().find(|(name, _)| *name == place.file);
-        let (_, text) = text.expect("the place of a fault is in a file that was given");
-        let line = text.split('\n').nth(place.line - 1).expect("a line that is there");
-        assert!(place.column <= line.chars().count() + 1, "{told}");
+        for place in fault.place.iter().chain(&fault.first) {
+            let text = texts.iter().find(|(name, _)| *name == place.file);
+            let (_, text) = text.expect("the place of a fault is in a file that was given");
+            let line = text.split('\n').nth(place.line - 1).expect("a line that is there");
+            assert!(place.column <= line.chars().count() + 1, "{told}");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod resolve;
 mod site;
 mod stand_in;
 mod text;
+mod twice;
 
 pub use at::At;
 pub use contracts::{Contract, ContractsFile, Expect, Place};

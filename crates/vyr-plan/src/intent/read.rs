@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 use vyr_base::{Diagnostic, Source};
 
-use super::{stand_in, text};
+use super::{stand_in, text, twice};
 
 /// Bytes of one file. Ten thousand clients take two million.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
@@ -116,7 +116,7 @@ fn not_toml(source: &Source, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
     let lines: Vec<&str> = source.text().lines().collect();
     let is_header = |line: usize| lines.get(line - 1).is_some_and(|line| line.starts_with('['));
     let (mut told, mut table) = (0, None);
-    let mut faults = Vec::new();
+    let mut to_tell = Vec::new();
     for ((line, duplicate, _), error) in errors {
         // Every key of a table that is there twice is there twice.
         let inside = table.is_some_and(|table| (table + 1..=line).all(|line| !is_header(line)));
@@ -127,9 +127,17 @@ fn not_toml(source: &Source, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
             table = Some(line);
         }
         told = line;
-        faults.push(syntax(source, error));
+        to_tell.push(error);
     }
-    faults
+    let second = |error: &&&toml::de::Error| is_duplicate(error);
+    let seconds = to_tell.iter().filter(second).filter_map(|error| error.span());
+    let firsts = twice::firsts(source.text(), &seconds.collect::<Vec<_>>());
+    let tell = |error: &toml::de::Error| {
+        let first = error.span().and_then(|span| firsts.get(&span.start)).cloned();
+        let first = first.filter(|_| is_duplicate(error)).map(|span| source.place(span));
+        Diagnostic { first, ..syntax(source, error) }
+    };
+    to_tell.into_iter().map(tell).collect()
 }
 
 fn is_duplicate(error: &toml::de::Error) -> bool {
