@@ -113,11 +113,20 @@ if have rustup; then
     if [[ $task == test ]]; then
         rustup component add rustfmt clippy >&2 || say "rustfmt or clippy could not be added"
         installed=$(rustup target list --installed)
-        for target in wasm32-wasip1 wasm32-wasip2; do
+        for target in wasm32-wasip1 wasm32-wasip2 x86_64-unknown-linux-musl; do
             grep -qx "$target" <<<"$installed" && continue
-            say "target $target is missing: it rebuilds the guests in workloads/"
-            rustup target add "$target" >&2 ||
-                say "rustup could not add $target; the committed guests are used as they are"
+            case $target in
+                wasm32-*)
+                    reason="it rebuilds the guests in workloads/"
+                    without="the committed guests are used as they are"
+                    ;;
+                *)
+                    reason="plans are compiled against another C library"
+                    without="that step will be not run"
+                    ;;
+            esac
+            say "target $target is missing: $reason"
+            rustup target add "$target" >&2 || say "rustup could not add $target; $without"
         done
     fi
 elif have cargo; then

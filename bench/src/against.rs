@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::arms::Arm;
 use crate::rates::{CaseRates, RateSample, THREADS};
 use crate::report::interval;
-use crate::rounds::{Round, alternate, figures, rounds};
+use crate::rounds::{ROUNDS_MIN, Round, alternate, figures, rounds};
 use crate::stats::Estimate;
 use crate::task::{Bench, OneRound, read};
 
@@ -117,7 +117,8 @@ fn judge(case: &str, threads: usize, rounds: &[Round<BothSides>]) -> Compared {
     };
     let ratios = figures(rounds, |both| Some(rate(&both.head)? / rate(&both.base)?));
     let ratio = Estimate::of(&ratios);
-    let slower = ratio.is_some_and(|ratio| ratio.high * SLOWER_BY < 1.0);
+    let enough = |ratio: &Estimate| ratio.samples >= ROUNDS_MIN;
+    let slower = ratio.filter(enough).is_some_and(|ratio| ratio.high * SLOWER_BY < 1.0);
     Compared { case: case.into(), threads, ratio, slower }
 }
 
@@ -151,6 +152,7 @@ mod tests {
         };
         assert!(judge("x", 1, &rounds(&[0.9; 20])).slower);
         assert!(!judge("x", 1, &rounds(&[0.97; 20])).slower, "within five per cent");
+        assert!(!judge("x", 1, &rounds(&[0.9; 19])).slower, "too few rounds");
         let mixed: Vec<f64> = (0..20).map(|n| 0.8 + 0.02 * f64::from(n)).collect();
         assert!(!judge("x", 1, &rounds(&mixed)).slower, "the interval reaches one");
         assert_eq!(judge("x", 2, &rounds(&[0.9; 20])).ratio, None);

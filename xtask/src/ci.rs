@@ -21,7 +21,7 @@ use anyhow::{Context, bail};
 use crate::not_run::{self, NotRun};
 use crate::repo::{Repo, cargo, packages};
 use crate::totals::Totals;
-use crate::{check, generate, guests, machine, step};
+use crate::{check, generate, guests, libc, machine, step};
 
 /// How a step ended, if it did not fail.
 enum Outcome {
@@ -71,6 +71,10 @@ pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
     });
     ci.step("python", Ci::python);
     ci.step("guests", |_| guests());
+    ci.step("libc", |ci| match libc::missing() {
+        Some(reason) => Ok(Outcome::NotRun(reason.to_owned())),
+        None => libc::run(ci.repo).map(|()| Outcome::Passed),
+    });
     ci.step("deny", Ci::deny);
     ci.step("docs", |ci| {
         let mut command = ci.workspace(&["doc", "--locked"]);

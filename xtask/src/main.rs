@@ -16,6 +16,7 @@ mod features;
 mod generate;
 mod guests;
 mod held_by;
+mod libc;
 mod machine;
 mod markdown;
 mod nongoals;
@@ -61,6 +62,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Compare the digest of a plan with that of a build against another C library.
+    Libc,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +82,10 @@ fn run(chore: &Chore) -> anyhow::Result<ExitCode> {
         Chore::Ci { full } => return ci::run(&repo::Repo::find()?, full),
         Chore::Generate { check } => generate::run(&repo::Repo::find()?, check)?,
         Chore::Guests { check } => guests::run(check)?,
+        Chore::Libc => match libc::missing() {
+            Some(reason) => println!("not run: {reason}"),
+            None => libc::run(&repo::Repo::find()?)?,
+        },
     }
     Ok(ExitCode::SUCCESS)
 }

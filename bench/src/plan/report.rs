@@ -10,7 +10,7 @@ use super::{SIZES, Sample};
 use crate::environment::Environment;
 use crate::plot::{BLUE, FONT, GREEN, GREY, ORANGE, PANEL_HEIGHT, WIDTH, failed};
 use crate::report::{interval, table};
-use crate::rounds::{Round, figures};
+use crate::rounds::{ROUNDS_MIN, Round, figures};
 use crate::stats::{Estimate, median};
 use crate::targets::{Goal, Samples, Target, Verdict};
 
@@ -48,6 +48,11 @@ pub struct Report {
     pub compared: Vec<(usize, Option<Estimate>, bool)>,
     /// The raw samples.
     pub samples: Vec<Round<Vec<(Side, Sample)>>>,
+}
+
+/// Whether enough rounds say that this build takes longer than the base.
+fn is_slower(ratio: &Estimate) -> bool {
+    ratio.samples >= ROUNDS_MIN && ratio.low > SLOWER_BY
 }
 
 type Figure = fn(&Sample) -> f64;
@@ -117,7 +122,7 @@ impl Report {
             let head = report.of(Side::Head, size, |sample| sample.all_ms);
             let base = report.of(Side::Base, size, |sample| sample.all_ms);
             let ratios: Vec<f64> = head.iter().zip(&base).map(|(head, base)| head / base).collect();
-            Estimate::of(&ratios).map(|ratio| (size, Some(ratio), ratio.low > SLOWER_BY))
+            Estimate::of(&ratios).map(|ratio| (size, Some(ratio), is_slower(&ratio)))
         };
         report.compared = SIZES.into_iter().filter_map(ratios).collect();
         report
@@ -251,5 +256,18 @@ impl Report {
             .map_err(failed)?;
         drop(chart);
         root.present().map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_enough_rounds_call_slower_is() {
+        let slower = |ratios: &[f64]| Estimate::of(ratios).is_some_and(|ratio| is_slower(&ratio));
+        assert!(slower(&[1.2; ROUNDS_MIN]));
+        assert!(!slower(&[1.2; ROUNDS_MIN - 1]), "too few rounds");
+        assert!(!slower(&[1.04; ROUNDS_MIN]), "within five per cent");
     }
 }

@@ -25,6 +25,9 @@ pub struct Diagnostic {
     /// Where; a fault of a whole site has no place.
     #[serde(flatten)]
     pub place: Option<Place>,
+    /// Where the first one of two is, if it is about the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<Place>,
     /// What is wrong, in one line.
     pub what: String,
     /// Why it is wrong.
@@ -39,7 +42,8 @@ impl Diagnostic {
     /// An error without a place.
     pub fn error(id: &'static str, what: impl Into<String>) -> Self {
         let severity = Severity::Error;
-        Self { id, severity, place: None, what: what.into(), why: None, hint: None }
+        let what = what.into();
+        Self { id, severity, place: None, first: None, what, why: None, hint: None }
     }
 
     /// The same as a warning.
@@ -72,7 +76,8 @@ impl Diagnostic {
     }
 }
 
-/// Several lines: the fault, the source with a mark below it, why, how to mend.
+/// Several lines: the fault, the source with a mark below it, the same of the first one of two, why,
+/// how to mend.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
@@ -85,6 +90,9 @@ impl fmt::Display for Diagnostic {
                 write!(f, "{place}: {severity}[{}]: {}", self.id, self.what)?;
                 write!(f, "\n    {}\n    {}", place.text, place.mark())?;
             }
+        }
+        if let Some(first) = &self.first {
+            write!(f, "\n  first: {first}\n    {}\n    {}", first.text, first.mark())?;
         }
         if let Some(why) = &self.why {
             write!(f, "\n  why: {why}")?;

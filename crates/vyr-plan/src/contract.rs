@@ -131,10 +131,14 @@ impl Run<'_> {
 
 /// Why no packet is in a block.
 fn why_empty(block: &Block) -> &'static str {
+    let any = Block { service: Set::any_service(), ..block.clone() };
     match (block.source.is_empty(), block.destination.is_empty()) {
         (true, _) => "nobody is in `from`: there is no device with an active key",
         (_, true) => "nobody is in `to`: there is no device with an active key",
-        _ => "no address in `from` is of the same family as one in `to`",
+        _ if any.by_family().is_empty() => {
+            "no address in `from` is of the same family as one in `to`"
+        }
+        _ => "`port` is the ICMP of another family: 1 is IPv4's, 58 is IPv6's",
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use vyr_base::Digest;
 
-use crate::intent::Key;
+use crate::intent::{Key, Service};
 use crate::plan::{LinkKind, Plan};
 use crate::reach::Reach;
 use crate::space::{Block, Region, Set, point};
@@ -274,7 +274,7 @@ pub(crate) fn flows(region: &Region) -> Vec<Flow> {
     let mut by_service: BTreeMap<Set, Set> = BTreeMap::new();
     let mut rest: Vec<(Set, Set)> = Vec::new();
     for block in &region.0 {
-        let mut pieces = vec![(block.destination.clone(), block.service.clone())];
+        let mut pieces = vec![(block.destination.clone(), named(block))];
         let mut kept = Vec::new();
         // Destinations that are there already get the services of both.
         for (destination, service) in rest.drain(..) {
@@ -309,9 +309,23 @@ pub(crate) fn flows(region: &Region) -> Vec<Flow> {
     flows
 }
 
+/// The services of a block as a site's files have them: there ICMP is one service, of which each
+/// family has a protocol.
+pub(crate) fn named(block: &Block) -> Set {
+    let icmp = Service::Icmp.set();
+    let families = Block::families().into_iter();
+    let own = families.filter(|family| {
+        block.source.meets(&family.source) && block.destination.meets(&family.destination)
+    });
+    let own = own.fold(Set::empty(), |all, family| all.union(&icmp.intersect(&family.service)));
+    match own.within(&block.service) {
+        true => block.service.union(&icmp),
+        false => block.service.clone(),
+    }
+}
+
 /// Services in the words of a site's files.
 pub(crate) fn services(set: &Set) -> Vec<String> {
-    use crate::intent::Service;
     if Set::any_service().within(set) {
         return vec!["any".into()];
     }

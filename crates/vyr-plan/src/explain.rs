@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use vyr_base::Place as SourcePlace;
 
-use crate::diff::services;
+use crate::diff::{named, services};
 use crate::intent::{Intent, Key, Place, Service, Subject};
 use crate::lock::Lock;
 use crate::plan::{LinkKind, Machine, Plan, Rule, Toward};
@@ -98,7 +98,7 @@ pub fn explain_packets(
                     "{} on {} accepts {} to {} ({}), for instance {packet}",
                     passage.rule.id,
                     passage.machine.name,
-                    services(&common.service).join(" "),
+                    services(&named(&common)).join(" "),
                     common.destination,
                     passage.link.name,
                 ),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::diff::services;
+use crate::diff::{named, services};
 use crate::intent::Place;
 use crate::plan::{LinkKind, Plan};
 use crate::reach::{Reach, addresses};
@@ -98,7 +98,7 @@ pub fn matrix(plan: &Plan) -> Matrix {
         let destination = destination.subtract(source);
         let wanted = Block { source: source.clone(), destination, service: Set::any_service() };
         let found = reach.permitted_region().within(&wanted);
-        let service = found.0.iter().fold(Set::empty(), |all, block| all.union(&block.service));
+        let service = found.0.iter().fold(Set::empty(), |all, block| all.union(&named(block)));
         match (found.packet(), reach.permitted_region().missing(&wanted).packet()) {
             (None, _) => Cell::None,
             (Some(_), None) => Cell::All,

@@ -6,7 +6,8 @@
 //! decided exactly and its answer comes with a packet.
 //!
 //! IPv4 and IPv6 share one line of 2^128 points: IPv4 lies in `::ffff:0:0/96`, addresses that never
-//! appear on a wire.
+//! appear on a wire. A product has points that are no packet: from one family to the other, and with
+//! the other family's ICMP, which a kernel calls invalid and drops. Regions are without them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,6 +21,10 @@ const V4_FIRST: u128 = 0xffff_0000_0000;
 const V4_LAST: u128 = 0xffff_ffff_ffff;
 /// The last service: protocol 255, port 65535.
 const SERVICE_LAST: u128 = 0xff_ffff;
+/// ICMP of IPv4.
+const ICMP: u8 = 1;
+/// ICMP of IPv6.
+const ICMPV6: u8 = 58;
 
 /// A set of points on one line, as inclusive intervals: sorted, disjoint, never adjacent. Cheap to
 /// clone.
@@ -324,36 +329,39 @@ impl Block {
         pieces.into_iter().filter(|block| !block.is_empty()).collect()
     }
 
-    /// A packet in it whose addresses are of one family, if it has one: the smallest addresses, and
-    /// a service that people know.
-    pub fn packet(&self) -> Option<Packet> {
+    /// All packets there are, of IPv4 and of IPv6.
+    pub fn families() -> [Self; 2] {
         let v4 = Set::of([(V4_FIRST, V4_LAST)]);
         let v6 = Set::everywhere().subtract(&v4);
-        let known = [(6, 443, 443), (6, 1, u16::MAX), (17, 1, u16::MAX), (1, 0, 0), (58, 0, 0)];
-        let known = known.iter().find_map(|(protocol, first, last)| {
-            self.service.intersect(&Set::service(*protocol, (*first, *last))).first()
-        });
-        let service = known.or(self.service.first())?;
-        [v4, v6].iter().find_map(|family| {
-            Some(Packet {
-                from: address(self.source.intersect(family).first()?),
-                to: address(self.destination.intersect(family).first()?),
-                protocol: u8::try_from(service >> 16).unwrap_or(u8::MAX),
-                port: u16::try_from(service & 0xffff).unwrap_or(u16::MAX),
-            })
+        [(v4, ICMPV6), (v6, ICMP)].map(|(addresses, foreign)| Self {
+            source: addresses.clone(),
+            destination: addresses,
+            service: Set::any_service().subtract(&Set::service(foreign, (0, u16::MAX))),
         })
     }
 
-    /// The same without packets from one family to the other, which do not exist.
+    /// A packet in it, if it has one: the smallest addresses, and a service that people know.
+    pub fn packet(&self) -> Option<Packet> {
+        let mut families = Self::families().into_iter().map(|family| self.intersect(&family));
+        let block = families.find(|block| !block.is_empty())?;
+        let known =
+            [(6, 443, 443), (6, 1, u16::MAX), (17, 1, u16::MAX), (ICMP, 0, 0), (ICMPV6, 0, 0)];
+        let known = known.iter().find_map(|(protocol, first, last)| {
+            block.service.intersect(&Set::service(*protocol, (*first, *last))).first()
+        });
+        let service = known.or(block.service.first())?;
+        Some(Packet {
+            from: address(block.source.first()?),
+            to: address(block.destination.first()?),
+            protocol: u8::try_from(service >> 16).unwrap_or(u8::MAX),
+            port: u16::try_from(service & 0xffff).unwrap_or(u16::MAX),
+        })
+    }
+
+    /// The packets in it, a block for each family that has some.
     pub fn by_family(&self) -> Vec<Self> {
-        let v4 = Set::of([(V4_FIRST, V4_LAST)]);
-        let v6 = Set::everywhere().subtract(&v4);
-        let of = |family: &Set| Self {
-            source: self.source.intersect(family),
-            destination: self.destination.intersect(family),
-            service: self.service.clone(),
-        };
-        [v4, v6].iter().map(of).filter(|block| !block.is_empty()).collect()
+        let families = Self::families().into_iter().map(|family| self.intersect(&family));
+        families.filter(|block| !block.is_empty()).collect()
     }
 }
 
@@ -423,8 +431,8 @@ impl fmt::Display for Packet {
         match (self.protocol, self.port) {
             (6, port) => write!(f, "tcp port {port}"),
             (17, port) => write!(f, "udp port {port}"),
-            (1, _) => f.write_str("icmp"),
-            (58, _) => f.write_str("icmpv6"),
+            (ICMP, _) => f.write_str("icmp"),
+            (ICMPV6, _) => f.write_str("icmpv6"),
             (protocol, _) => write!(f, "protocol {protocol}"),
         }
     }
@@ -505,5 +513,24 @@ mod tests {
         };
         assert_eq!(block.packet(), None);
         assert_eq!(Region::default().missing(&block).packet(), None);
+    }
+
+    #[test]
+    fn no_packet_carries_the_other_familys_icmp() {
+        let net = |text: &str| Set::prefixes(&[text.parse().expect("a prefix")]);
+        for (prefix, own, foreign) in [("10.0.0.0/8", ICMP, ICMPV6), ("fd00::/8", ICMPV6, ICMP)] {
+            let of =
+                |service: Set| Block { source: net(prefix), destination: net(prefix), service };
+            let all = |protocol: u8| Set::service(protocol, (0, u16::MAX));
+            assert_eq!(of(all(foreign)).packet(), None);
+            assert_eq!(of(all(foreign)).by_family(), []);
+            assert_eq!(Region::default().missing(&of(all(foreign))), Region::default());
+            let both = of(all(own).union(&all(foreign)));
+            assert_eq!(both.packet().map(|packet| packet.protocol), Some(own));
+            assert_eq!(both.by_family(), [of(all(own))]);
+            // So a region of every packet there is lacks none.
+            let any = of(Set::any_service());
+            assert_eq!(Region(Block::families().to_vec()).missing(&any), Region::default());
+        }
     }
 }

@@ -197,7 +197,7 @@ const TWINS: &[Twin] = &[
     ),
     twin(
         "a rule lets an interface out that has no internet",
-        &["N05"],
+        &["N05", "N20"],
         Accepted,
         InPlan(|plan, _| {
             let to = ["8.8.8.0/24", "2606:4700::/32"];
@@ -206,7 +206,7 @@ const TWINS: &[Twin] = &[
     ),
     twin(
         "a rule lets a profile out that has no internet",
-        &["N05"],
+        &["N05", "N20"],
         Accepted,
         InPlan(|plan, _| {
             let to = ["1.1.1.1/32"];
@@ -215,7 +215,7 @@ const TWINS: &[Twin] = &[
     ),
     twin(
         "a rule lets nodes out through a node",
-        &["N05", "N07"],
+        &["N05", "N07", "N20"],
         Accepted,
         InPlan(|plan, _| {
             let to = ["2606:4700::/32"];
@@ -630,8 +630,41 @@ const TWINS: &[Twin] = &[
     twin(
         "clients go out with private addresses",
         &["N20"],
-        Words,
+        Accepted,
         InPlan(|plan, _| machine(plan, "nas").masquerade.clear()),
+    ),
+    twin(
+        "one client of several goes out with a private address",
+        &["N20"],
+        Accepted,
+        InPlan(|plan, _| {
+            // The rule is for another set than the one that is translated, and a wider one.
+            let router = machine(plan, "router-north");
+            let full = router.set("north.full").to_vec();
+            let prefixes = full[1..].to_vec();
+            router.sets.push(AddressSet { name: "planted".into(), prefixes });
+            router.sets.sort_by(|a, b| a.name.cmp(&b.name));
+            router.masquerade = vec!["planted".into()];
+            let rule = router.rules.iter().find(|rule| rule.id.ends_with("/full/internet"));
+            let mut rule = rule.expect("a rule").clone();
+            (rule.id, rule.source) = ("planted".into(), "planted".into());
+            router.rules.push(rule);
+        }),
+    ),
+    twin(
+        "an operator without the internet goes to a server's public address",
+        &["N20"],
+        Accepted,
+        Files(&[("management = [\"192.168.30.1\"]", "management = [\"9.9.9.9\"]")]),
+    ),
+    twin(
+        "an operator goes to a server's public address of IPv6",
+        &["N20"],
+        Accepted,
+        Files(&[(
+            "management = [\"192.168.10.5\"]",
+            "management = [\"192.168.10.5\", \"2620:fe::9\"]",
+        )]),
     ),
 ];
 

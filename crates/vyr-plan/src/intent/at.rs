@@ -26,6 +26,11 @@ impl<T> At<T> {
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
+
+    /// Whether somebody wrote it: defaults and stand-ins for what cannot be read are nobody's.
+    pub(crate) fn is_written(&self) -> bool {
+        !self.span.is_empty()
+    }
 }
 
 impl<T> Deref for At<T> {

@@ -93,6 +93,7 @@ impl Text for Place {
     const WHAT: &'static str = "client:ID, interface:NAME, profile:NAME, lan:INTERFACE, \
                                 server:NAME, node:NAME, mesh, operators, internet, an address or \
                                 a prefix";
+    const EXAMPLE: &'static str = "192.0.2.1";
 }
 
 impl FromStr for Place {

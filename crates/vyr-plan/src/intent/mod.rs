@@ -8,7 +8,9 @@ mod contracts;
 mod read;
 mod resolve;
 mod site;
+mod stand_in;
 mod text;
+mod twice;
 
 pub use at::At;
 pub use contracts::{Contract, ContractsFile, Expect, Place};
@@ -69,7 +71,7 @@ impl Files {
         let intent =
             site.value.map(|site| Intent { site, clients, contracts, signers, files: self });
         if let Some(intent) = &intent {
-            resolve::resolve(intent, all_clients, &mut faults);
+            resolve::resolve(intent, (site.whole, all_clients), &mut faults);
         }
         match intent {
             Some(intent) if !faults.iter().any(Diagnostic::is_error) => Ok(intent),

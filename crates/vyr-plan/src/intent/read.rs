@@ -2,8 +2,8 @@
 //!
 //! The type's own JSON Schema (the one editors get) is walked beside the text: unknown keys, wrong
 //! types, missing keys, bad texts are all found in one pass, each with its place. What is left
-//! without the faults is read into the type where that is possible, so that a misspelt key does not
-//! hide what is wrong with the rest.
+//! without the faults is read into the type, with stand-ins where something must be, so that a wrong
+//! port does not hide a misspelt name.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 use vyr_base::{Diagnostic, Source};
 
-use super::text;
+use super::{stand_in, text, twice};
 
 /// Bytes of one file. Ten thousand clients take two million.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
@@ -28,10 +28,10 @@ pub fn schema<T: JsonSchema>() -> Value {
 
 /// What was made of a file.
 pub(crate) struct Found<T> {
-    /// The value; none: the faults leave too little of it.
+    /// The value, with stand-ins for what cannot be read; none: the file is not TOML.
     pub(crate) value: Option<T>,
-    /// Whether all of the file is in the value. Entries of lists with faults of their own are not,
-    /// so that one wrong client does not hide what is wrong with the others.
+    /// Whether all of the file is in the value: no stand-in is, and nothing was taken out that has a
+    /// name or, misspelt, a meaning.
     pub(crate) whole: bool,
 }
 
@@ -73,12 +73,11 @@ pub(crate) fn read<T: Form>(source: &Source, faults: &mut Vec<Diagnostic>) -> Fo
     }
     let mut walk = Walk { source, faults: Vec::new(), whole: true };
     let span = table.span();
-    let sound = walk.value_of_file(T::shape(), table.get_mut(), span);
+    if let Shape::Table { keys, others } = T::shape() {
+        walk.table(keys, others.as_ref(), table.get_mut(), span, "the file");
+    }
     let whole = walk.whole;
     faults.append(&mut walk.faults);
-    if !sound {
-        return nothing;
-    }
     match T::deserialize(Deserializer::from(table)) {
         Ok(value) => Found { value: Some(value), whole },
         Err(error) => {
@@ -117,7 +116,7 @@ fn not_toml(source: &Source, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
     let lines: Vec<&str> = source.text().lines().collect();
     let is_header = |line: usize| lines.get(line - 1).is_some_and(|line| line.starts_with('['));
     let (mut told, mut table) = (0, None);
-    let mut faults = Vec::new();
+    let mut to_tell = Vec::new();
     for ((line, duplicate, _), error) in errors {
         // Every key of a table that is there twice is there twice.
         let inside = table.is_some_and(|table| (table + 1..=line).all(|line| !is_header(line)));
@@ -128,9 +127,17 @@ fn not_toml(source: &Source, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
             table = Some(line);
         }
         told = line;
-        faults.push(syntax(source, error));
+        to_tell.push(error);
     }
-    faults
+    let second = |error: &&&toml::de::Error| is_duplicate(error);
+    let seconds = to_tell.iter().filter(second).filter_map(|error| error.span());
+    let firsts = twice::firsts(source.text(), &seconds.collect::<Vec<_>>());
+    let tell = |error: &toml::de::Error| {
+        let first = error.span().and_then(|span| firsts.get(&span.start)).cloned();
+        let first = first.filter(|_| is_duplicate(error)).map(|span| source.place(span));
+        Diagnostic { first, ..syntax(source, error) }
+    };
+    to_tell.into_iter().map(tell).collect()
 }
 
 fn is_duplicate(error: &toml::de::Error) -> bool {
@@ -184,8 +191,8 @@ pub(crate) enum Shape {
 }
 
 pub(crate) struct Key {
-    shape: Shape,
-    required: bool,
+    pub(super) shape: Shape,
+    pub(super) required: bool,
     doc: String,
 }
 
@@ -240,6 +247,10 @@ impl Shape {
         }
     }
 
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self, Self::Table { .. })
+    }
+
     fn in_words(&self) -> &'static str {
         match self {
             Self::Table { .. } => "a table",
@@ -288,8 +299,8 @@ fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w String>) -> Option<&'
         .map(|(_, known)| known)
 }
 
-/// Compares a file with its shape. Each step says whether a value can be made of what is left:
-/// unknown keys and entries of lists that have faults are taken out.
+/// Compares a file with its shape. Unknown keys and tables of lists that have faults are taken out,
+/// and whatever else is wrong becomes a stand-in. Each step says whether a value was sound before.
 struct Walk<'a> {
     source: &'a Source,
     faults: Vec<Diagnostic>,
@@ -301,20 +312,6 @@ impl Walk<'_> {
         self.faults.push(fault.at(self.source.place(span)));
     }
 
-    fn value_of_file(
-        &mut self,
-        shape: &Shape,
-        table: &mut DeTable<'_>,
-        span: Range<usize>,
-    ) -> bool {
-        match shape {
-            Shape::Table { keys, others } => {
-                self.table(keys, others.as_ref(), table, span, "the file")
-            }
-            _ => false,
-        }
-    }
-
     fn table(
         &mut self,
         keys: &BTreeMap<String, Key>,
@@ -324,12 +321,16 @@ impl Walk<'_> {
         what: &str,
     ) -> bool {
         let (mut sound, mut unknown, mut meant) = (true, Vec::new(), Vec::new());
+        let mut misnamed = Vec::new();
         for (key, value) in table.iter_mut() {
             let name = key.get_ref().as_ref();
             match (keys.get(name), others) {
                 (Some(known), _) => sound &= self.value(&known.shape, value, name),
                 (None, Some((format, shape))) => {
-                    sound &= self.text(format, name, key.span(), "a name");
+                    if !self.text(format, name, key.span(), "a name") {
+                        (sound, self.whole) = (false, false);
+                        misnamed.push((name.to_owned(), format));
+                    }
                     sound &= self.value(shape, value, name);
                 }
                 (None, None) => {
@@ -341,13 +342,21 @@ impl Walk<'_> {
         for name in unknown {
             table.remove(name.as_str());
         }
-        for (name, key) in keys.iter().filter(|(_, key)| key.required) {
-            if table.contains_key(name.as_str()) {
+        for (number, (name, format)) in misnamed.into_iter().enumerate() {
+            if let Some(value) = table.remove(name.as_str()) {
+                table.insert(stand_in::key(format, number), value);
+            }
+        }
+        for (name, key) in keys {
+            let misspelt = meant.contains(&name);
+            if table.contains_key(name.as_str()) || !(key.required || misspelt) {
                 continue;
             }
-            sound = false;
+            table.insert(Spanned::new(0..0, name.clone().into()), stand_in::value(&key.shape));
+            self.whole = false;
+            sound &= !key.required;
             // Who misspelt a key is told so once.
-            if !meant.contains(&name) {
+            if !misspelt {
                 let fault = Diagnostic::error("missing-key", format!("{what} has no `{name}`"))
                     .why(key.doc.clone())
                     .hint(key.shape.to_add(name));
@@ -387,6 +396,20 @@ impl Walk<'_> {
     }
 
     fn value(&mut self, shape: &Shape, value: &mut Spanned<DeValue<'_>>, what: &str) -> bool {
+        let sound = self.is_sound(shape, value, what);
+        // Of tables and lists the parts have been replaced.
+        let parts = matches!(
+            (shape, value.get_ref()),
+            (Shape::Table { .. }, DeValue::Table(_)) | (Shape::List(_), DeValue::Array(_))
+        );
+        if !sound && !parts {
+            self.whole = false;
+            *value = stand_in::value(shape);
+        }
+        sound
+    }
+
+    fn is_sound(&mut self, shape: &Shape, value: &mut Spanned<DeValue<'_>>, what: &str) -> bool {
         let span = value.span();
         match (shape, value.get_mut()) {
             (Shape::Table { keys, others }, DeValue::Table(table)) => {
@@ -456,7 +479,6 @@ impl Walk<'_> {
     }
 
     fn list(&mut self, shape: &Shape, items: &mut DeArray<'_>, what: &str) -> bool {
-        let tables = matches!(shape, Shape::Table { .. });
         let mut wrong = Vec::new();
         for (at, value) in items.iter_mut().enumerate() {
             let sound = match (shape, value.span(), value.get_mut()) {
@@ -476,7 +498,7 @@ impl Walk<'_> {
                 wrong.push(at);
             }
         }
-        if !tables || wrong.is_empty() {
+        if !shape.is_table() || wrong.is_empty() {
             return wrong.is_empty();
         }
         self.whole = false;

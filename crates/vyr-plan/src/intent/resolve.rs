@@ -209,9 +209,10 @@ pub(super) fn signers(source: Option<&Source>, faults: &mut Vec<Diagnostic>) -> 
 }
 
 /// Adds what stops a compilation to `faults`.
-/// `all_clients`: whether every line of the clients could be read.
-pub(super) fn resolve(intent: &Intent, all_clients: bool, faults: &mut Vec<Diagnostic>) {
-    let mut check = Check { intent, all_clients, faults };
+/// `whole`: whether everything in the site's file, and in that of the clients, could be read.
+pub(super) fn resolve(intent: &Intent, whole: (bool, bool), faults: &mut Vec<Diagnostic>) {
+    let (all_site, all_clients) = whole;
+    let mut check = Check { intent, all_site, all_clients, faults };
     check.site();
     check.interfaces();
     check.nodes();
@@ -221,6 +222,7 @@ pub(super) fn resolve(intent: &Intent, all_clients: bool, faults: &mut Vec<Diagn
 
 struct Check<'a> {
     intent: &'a Intent,
+    all_site: bool,
     all_clients: bool,
     faults: &'a mut Vec<Diagnostic>,
 }
@@ -241,7 +243,11 @@ fn ula(prefix: &IpNet) -> bool {
 }
 
 impl Check<'_> {
+    /// A fault of what is written at `span`; what cannot be read has had its own.
     fn at_site(&mut self, span: Range<usize>, fault: Diagnostic) {
+        if span.is_empty() {
+            return;
+        }
         let place = self.intent.files.site.place(span);
         self.faults.push(fault.at(place));
     }
@@ -251,8 +257,15 @@ impl Check<'_> {
         self.faults.push(Diagnostic { place, ..fault });
     }
 
-    fn unknown<V>(kind: &str, name: &Name, known: &BTreeMap<At<Name>, V>) -> Option<Diagnostic> {
-        if known.contains_key(name) {
+    fn unknown<V>(
+        &self,
+        kind: &str,
+        name: &Name,
+        known: &BTreeMap<At<Name>, V>,
+    ) -> Option<Diagnostic> {
+        // A name that cannot be read may be the one, and so may any of a table that is not there.
+        let lost = !known.keys().all(At::is_written) || (known.is_empty() && !self.all_site);
+        if lost || known.contains_key(name) {
             return None;
         }
         let fault = Diagnostic::error("unknown-name", format!("there is no {kind} {name}"));
@@ -303,11 +316,11 @@ impl Check<'_> {
             }
         }
         for (interface, profiles) in &site.constraints {
-            if let Some(fault) = Self::unknown("interface", interface, &site.interfaces) {
+            if let Some(fault) = self.unknown("interface", interface, &site.interfaces) {
                 self.at_site(interface.span(), fault);
             }
             for profile in profiles.iter() {
-                if let Some(fault) = Self::unknown("profile", profile, &site.profiles) {
+                if let Some(fault) = self.unknown("profile", profile, &site.profiles) {
                     self.at_site(profile.span(), fault);
                 }
             }
@@ -323,15 +336,22 @@ impl Check<'_> {
                     .hint(format!("choose another name of at most {INTERFACE_CHARS_MAX} characters"));
                 self.at_site(name.span(), fault);
             }
+            self.ends(name, interface);
+            // Who carries a role that cannot be read?
+            let roles = site.servers.values().flat_map(|server| &server.roles);
+            if !interface.role.is_written() || !roles.clone().all(At::is_written) {
+                continue;
+            }
             let carriers: BTreeSet<&Name> = site
                 .servers
                 .iter()
-                .filter(|(_, server)| server.roles.contains(&interface.role))
+                .filter(|(name, server)| {
+                    name.is_written() && server.roles.contains(&interface.role)
+                })
                 .map(|(server, _)| -> &Name { server })
                 .collect();
-            if carriers.is_empty() {
+            if carriers.is_empty() && site.servers.keys().all(At::is_written) {
                 let what = format!("no server has the role {}", interface.role.as_str());
-                let roles = site.servers.values().flat_map(|server| &server.roles);
                 let known = roles.map(|role| -> &Name { role });
                 let fault = Diagnostic::error("no-server", what);
                 let fault = match near(&interface.role, known) {
@@ -342,12 +362,13 @@ impl Check<'_> {
                 };
                 self.at_site(interface.role.span(), fault);
             }
-            let mut misspelt = false;
             for server in interface.at.keys() {
-                if let Some(fault) = Self::unknown("server", server, &site.servers) {
-                    misspelt = true;
+                if let Some(fault) = self.unknown("server", server, &site.servers) {
                     self.at_site(server.span(), fault);
-                } else if !carriers.is_empty() && !carriers.contains(&**server) {
+                } else if !carriers.is_empty()
+                    && site.servers.contains_key(server)
+                    && !carriers.contains(&**server)
+                {
                     let what = format!(
                         "server {} does not have the role {}",
                         server.as_str(),
@@ -361,6 +382,7 @@ impl Check<'_> {
                 }
             }
             // The end of a server that is missing may be the one that is misspelt.
+            let misspelt = interface.at.keys().any(|server| !site.servers.contains_key(server));
             let missing = carriers.iter().filter(|server| !interface.at.contains_key(**server));
             for server in missing.filter(|_| !misspelt) {
                 let what = format!(
@@ -373,13 +395,14 @@ impl Check<'_> {
                     .hint(format!("add [interfaces.{}.at.{server}]", name.as_str()));
                 self.at_site(name.span(), fault);
             }
-            self.ends(name, interface);
         }
     }
 
     fn ends(&mut self, name: &At<Name>, interface: &super::Interface) {
         let site = &self.intent.site;
-        for end in interface.at.values() {
+        // With a prefix that cannot be read there may be one of each family, or two.
+        let ends = interface.at.values().filter(|end| end.vpn.iter().all(At::is_written));
+        for end in ends {
             let (v4, v6): (Vec<_>, Vec<_>) =
                 end.vpn.iter().partition(|prefix| matches!(prefix.0, IpNet::V4(_)));
             for family in [&v4, &v6] {
@@ -422,7 +445,8 @@ impl Check<'_> {
                     self.at_site(prefix.span(), fault);
                 }
             }
-            if *interface.ipv6 == v6.is_empty() && !end.vpn.is_empty() {
+            let told = interface.ipv6.is_written() && !end.vpn.is_empty();
+            if told && *interface.ipv6 == v6.is_empty() {
                 let what = match *interface.ipv6 {
                     true => format!("{} has IPv6, and this end no prefix of it", name.as_str()),
                     false => format!("{} has no IPv6, and this end a prefix of it", name.as_str()),
@@ -455,10 +479,10 @@ impl Check<'_> {
         let mut seen: BTreeMap<(&Name, State), &At<Client>> = BTreeMap::new();
         let mut lines: BTreeMap<&Name, &At<Client>> = BTreeMap::new();
         for client in clients {
-            if let Some(fault) = Self::unknown("interface", &client.interface, &site.interfaces) {
+            if let Some(fault) = self.unknown("interface", &client.interface, &site.interfaces) {
                 self.at_clients(client.interface.span(), fault);
             }
-            if let Some(fault) = Self::unknown("profile", &client.profile, &site.profiles) {
+            if let Some(fault) = self.unknown("profile", &client.profile, &site.profiles) {
                 self.at_clients(client.profile.span(), fault);
             }
             let once = matches!(*client.state, State::Active | State::Staged);
@@ -515,11 +539,11 @@ impl Check<'_> {
                 let fault = match &**place {
                     Place::Client(id) => self.unknown_client(id),
                     Place::Interface(name) | Place::Lan(name) => {
-                        Self::unknown("interface", name, &site.interfaces)
+                        self.unknown("interface", name, &site.interfaces)
                     }
-                    Place::Profile(name) => Self::unknown("profile", name, &site.profiles),
-                    Place::Server(name) => Self::unknown("server", name, &site.servers),
-                    Place::Node(name) => Self::unknown("node", name, &site.nodes),
+                    Place::Profile(name) => self.unknown("profile", name, &site.profiles),
+                    Place::Server(name) => self.unknown("server", name, &site.servers),
+                    Place::Node(name) => self.unknown("node", name, &site.nodes),
                     Place::Mesh | Place::Operators | Place::Internet | Place::Prefix(_) => None,
                 };
                 if let Some(fault) = fault {

@@ -49,6 +49,8 @@ pub(crate) trait Text: FromStr<Err = TextError> {
     const FORMAT: &'static str;
     /// What it is, in a few words.
     const WHAT: &'static str;
+    /// One that is good and means nothing.
+    const EXAMPLE: &'static str;
 }
 
 /// Reads and writes a [`Text`] as a string, and describes it to an editor.
@@ -82,23 +84,41 @@ macro_rules! as_string {
 
 as_string!(Name, Key, Prefix, Address, Host, Owner, Service, Recipient);
 
+/// A form that texts have.
+struct Form {
+    format: &'static str,
+    check: fn(&str) -> Result<(), TextError>,
+    example: &'static str,
+}
+
+const fn form<T: Text>() -> Form {
+    Form { format: T::FORMAT, check: |text| text.parse::<T>().map(|_| ()), example: T::EXAMPLE }
+}
+
+const FORMS: [Form; 9] = [
+    form::<Name>(),
+    form::<Key>(),
+    form::<Prefix>(),
+    form::<Address>(),
+    form::<Host>(),
+    form::<Owner>(),
+    form::<Service>(),
+    form::<Recipient>(),
+    form::<super::contracts::Place>(),
+];
+
+fn form_of(format: &str) -> Option<&'static Form> {
+    FORMS.iter().find(|form| form.format == format)
+}
+
 /// Whether a text of `format` is good; formats that are not ours are.
 pub(crate) fn check(format: &str, text: &str) -> Result<(), TextError> {
-    fn of<T: Text>(text: &str) -> Result<(), TextError> {
-        text.parse::<T>().map(|_| ())
-    }
-    match format {
-        Name::FORMAT => of::<Name>(text),
-        Key::FORMAT => of::<Key>(text),
-        Prefix::FORMAT => of::<Prefix>(text),
-        Address::FORMAT => of::<Address>(text),
-        Host::FORMAT => of::<Host>(text),
-        Owner::FORMAT => of::<Owner>(text),
-        Service::FORMAT => of::<Service>(text),
-        Recipient::FORMAT => of::<Recipient>(text),
-        super::contracts::Place::FORMAT => of::<super::contracts::Place>(text),
-        _ => Ok(()),
-    }
+    form_of(format).map_or(Ok(()), |form| (form.check)(text))
+}
+
+/// A text of `format` that is good and means nothing.
+pub(crate) fn example(format: &str) -> &'static str {
+    form_of(format).map_or("", |form| form.example)
 }
 
 /// A character that is no plain ASCII: who looks sees an `a`, the file has something else.
@@ -118,6 +138,7 @@ impl Text for Name {
     const FORMAT: &'static str = "vyr-name";
     const WHAT: &'static str =
         "1 to 31 lower-case letters, digits and hyphens; a letter first, no hyphen last";
+    const EXAMPLE: &'static str = "stand-in";
 }
 
 impl Name {
@@ -171,6 +192,7 @@ pub struct Key([u8; 32]);
 impl Text for Key {
     const FORMAT: &'static str = "vyr-key";
     const WHAT: &'static str = "a WireGuard public key: 44 characters of base64, from `wg pubkey`";
+    const EXAMPLE: &'static str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 }
 
 impl Key {
@@ -214,6 +236,7 @@ pub struct Prefix(pub IpNet);
 impl Text for Prefix {
     const FORMAT: &'static str = "vyr-prefix";
     const WHAT: &'static str = "an address prefix such as 10.20.0.0/24 or fd00:1:2:3::/64";
+    const EXAMPLE: &'static str = "192.0.2.0/24";
 }
 
 impl FromStr for Prefix {
@@ -254,6 +277,7 @@ pub struct Address(pub IpAddr);
 impl Text for Address {
     const FORMAT: &'static str = "vyr-address";
     const WHAT: &'static str = "an IPv4 or IPv6 address";
+    const EXAMPLE: &'static str = "192.0.2.1";
 }
 
 impl FromStr for Address {
@@ -315,6 +339,7 @@ pub struct Host(String);
 impl Text for Host {
     const FORMAT: &'static str = "vyr-host";
     const WHAT: &'static str = "a host name such as vpn.example.net, or an address, without a port";
+    const EXAMPLE: &'static str = "192.0.2.1";
 }
 
 impl Host {
@@ -381,6 +406,7 @@ pub struct Owner(String);
 impl Text for Owner {
     const FORMAT: &'static str = "vyr-owner";
     const WHAT: &'static str = "1 to 64 characters on one line";
+    const EXAMPLE: &'static str = "nobody";
 }
 
 impl FromStr for Owner {
@@ -430,6 +456,7 @@ pub enum Service {
 impl Text for Service {
     const FORMAT: &'static str = "vyr-service";
     const WHAT: &'static str = "any, icmp, tcp, udp, tcp/443, udp/5000-5100 or protocol/47";
+    const EXAMPLE: &'static str = "any";
 }
 
 impl Service {
@@ -508,6 +535,7 @@ pub struct Recipient(String);
 impl Text for Recipient {
     const FORMAT: &'static str = "vyr-recipient";
     const WHAT: &'static str = "an age recipient (age1...) or a public key (ssh-ed25519 AAAA...)";
+    const EXAMPLE: &'static str = "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
 }
 
 impl FromStr for Recipient {
@@ -538,6 +566,14 @@ impl fmt::Display for Recipient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_are_good() {
+        for form in &FORMS {
+            assert_eq!((form.check)(form.example), Ok(()), "{}", form.format);
+        }
+        assert_eq!(check(Name::FORMAT, &format!("{}-99", Name::EXAMPLE)), Ok(()));
+    }
 
     #[test]
     fn each_text_has_one_spelling() {

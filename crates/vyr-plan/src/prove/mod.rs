@@ -170,8 +170,8 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: "N20",
-        title: "only clients that may reach the internet leave with the server's address",
-        why: "an address that is hidden from a local network makes its logs lie",
+        title: "what goes to the internet leaves with the server's address, and only from who may go there",
+        why: "a private address gets no answer from the internet, and a hidden one makes the logs of a local network lie",
         check: passage::masquerade,
     },
 ];

@@ -10,7 +10,7 @@ use crate::compile::INTERNET;
 use crate::intent::{Name, Subject};
 use crate::plan::{LinkKind, Toward};
 use crate::reach::Passage;
-use crate::space::{Block, Region, Set};
+use crate::space::{Block, Region, Set, point};
 
 /// A packet that a passage lets to `destination`, as a violation.
 fn shown(
@@ -226,7 +226,7 @@ pub(super) fn management(proof: &Proof<'_>) -> Vec<Violation> {
     for machine in &servers {
         // From outside of all links a packet is not ours, unless a link takes it on its way.
         for address in &machine.management {
-            if links.contains(crate::space::point(*address)) {
+            if links.contains(point(*address)) {
                 let what =
                     format!("{address}, where operators reach {}, is inside a link", machine.name);
                 let violation =
@@ -404,14 +404,36 @@ pub(super) fn masquerade(proof: &Proof<'_>) -> Vec<Violation> {
                 found.push(Violation::new(machine_of(machine), what));
             }
         }
-        let exits = machine
-            .rules
-            .iter()
-            .filter(|rule| rule.destination == INTERNET && rule.toward == Toward::Elsewhere);
-        for rule in exits.filter(|rule| !machine.masquerade.contains(&rule.source)) {
-            let what = format!("{} lets {} out with private addresses", rule.id, rule.source);
-            found.push(Violation::new(machine_of(machine), what));
-        }
+    }
+    let (outside, management) = (the_internet(), proof.management());
+    let away = |passage: &&Passage<'_>| passage.rule.toward == Toward::Elsewhere;
+    for passage in proof.reach.permitted.iter().filter(away) {
+        let Passage { machine, rule, .. } = passage;
+        let translated = machine.masquerade.iter().map(|set| Block {
+            source: Set::prefixes(machine.set(set)),
+            destination: Set::prefixes(machine.set(INTERNET)),
+            service: Set::any_service(),
+        });
+        let leaving = Block {
+            destination: passage.block.destination.intersect(&outside),
+            ..passage.block.clone()
+        };
+        let Some(packet) = Region(translated.collect()).missing(&leaving).packet() else {
+            continue;
+        };
+        let what = format!("{} lets {} out with private addresses", rule.id, rule.source);
+        let violation = Violation::new(end(machine, passage.link), what);
+        let violation = violation.packet(packet, rule.id.as_str());
+        // A profile says who goes to the internet; operators go to a server's address whatever
+        // theirs says.
+        found.push(match management.contains(point(packet.to)) {
+            true => violation.hint(format!(
+                "give the operators' devices there a profile with the internet, or the server \
+                 another address for them than {}",
+                packet.to
+            )),
+            false => violation,
+        });
     }
     found
 }

@@ -190,12 +190,11 @@ impl<'a> Law<'a> {
             };
         };
         let block = sample.packet.block();
-        !packet::is_foreign(&sample.packet)
-            && self.reach.permitted.iter().any(|passage| {
-                passage.machine.name == self.machine.name
-                    && passage.link.name == link.name
-                    && way.is_none_or(|way| way == passage.rule.toward)
-                    && passage.block.meets(&block)
-            })
+        self.reach.permitted.iter().any(|passage| {
+            passage.machine.name == self.machine.name
+                && passage.link.name == link.name
+                && way.is_none_or(|way| way == passage.rule.toward)
+                && passage.block.meets(&block)
+        })
     }
 }

@@ -27,12 +27,6 @@ pub(crate) fn is_whole(protocol: u8, ipv6: bool) -> bool {
     !header && !matches!(protocol, 33 | 132 | 136)
 }
 
-/// Whether it is ICMP of the other family. The prover counts both as ICMP in each; nobody sends
-/// such a packet, and to the kernel it begins nothing, whatever the rules say.
-pub(crate) fn is_foreign(packet: &Packet) -> bool {
-    packet.protocol == if packet.to.is_ipv6() { ICMP } else { ICMPV6 }
-}
-
 /// The Internet checksum (RFC 1071) of some pieces, each of an even length.
 fn checksum(pieces: &[&[u8]]) -> u16 {
     let words = pieces.iter().flat_map(|piece| piece.chunks(2));

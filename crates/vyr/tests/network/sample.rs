@@ -53,9 +53,7 @@ impl Dice {
         };
         let tries: Vec<_> = tries.collect();
         let used = used.into_iter().filter(inside);
-        // ICMP of the other family begins nothing, so it shows nothing about a border.
-        let foreign = if ipv6 { 1 } else { 58 };
-        let found = tries.into_iter().filter(|of| of.0 != foreign && is_whole(of.0, ipv6));
+        let found = tries.into_iter().filter(|of| is_whole(of.0, ipv6));
         let choice: Vec<_> = used.chain(found.take(3)).collect();
         if choice.is_empty() { (6, 0) } else { self.pick(&choice) }
     }
