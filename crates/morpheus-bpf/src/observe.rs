@@ -15,7 +15,7 @@ use morpheus::wire::PROCESSES_MAX;
 use morpheus::{Block, Blocks, Tier};
 use perf_event_open_sys as perf;
 
-use crate::probe::probe;
+use crate::probe::{Probe, probe};
 
 /// Bytes of a bell, as in `bpf/morpheus.bpf.c`.
 const BELL_BYTES: u32 = 4_096;
@@ -72,6 +72,8 @@ pub struct Observe {
     processes: MapHandle,
     bells: MapHandle,
     options: ObserveOptions,
+    /// Found out at the beginning: later the agent may see no files.
+    why: String,
 }
 
 impl std::fmt::Debug for Observe {
@@ -123,6 +125,7 @@ impl Observe {
             bells: map("bells")?,
             object,
             options,
+            why: higher(),
         })
     }
 
@@ -136,6 +139,11 @@ impl Observe {
             })
             .collect()
     }
+}
+
+/// Why there is no tier above this one.
+fn higher() -> String {
+    Probe { observe: Vec::new(), ..probe() }.why()
 }
 
 /// How often a program ran.
@@ -222,7 +230,7 @@ impl Hinter for Observe {
     }
 
     fn why(&self) -> String {
-        probe().why()
+        self.why.clone()
     }
 
     fn admit(&mut self, process: usize, workers: usize, bell: bool) -> io::Result<Memory> {

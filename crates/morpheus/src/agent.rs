@@ -216,6 +216,8 @@ impl<H: Hinter> Agent<H> {
     /// Listens on a new socket at `path`.
     pub fn listen(&mut self, path: &Path) -> io::Result<()> {
         let listener = packets()?;
+        // Connections inherit it, so that also what was sent before `accept` says who sent it.
+        set_socket_passcred(&listener, true)?;
         bind(&listener, &SocketAddrUnix::new(path)?)?;
         listen(&listener, 16)?;
         self.listener = Some(listener);
@@ -230,7 +232,8 @@ impl<H: Hinter> Agent<H> {
         Ok(theirs)
     }
 
-    /// Serves a connection that was made elsewhere.
+    /// Serves a connection that was made elsewhere, on which [`tell_senders`] was called before
+    /// anything could be sent.
     pub fn add(&mut self, socket: OwnedFd) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         set_socket_passcred(&socket, true)?;
@@ -396,6 +399,9 @@ impl<H: Hinter> Agent<H> {
         let number = (0..PROCESSES_MAX)
             .find(|number| !taken(number))
             .ok_or_else(|| io::Error::other("there are too many processes"))?;
+        if sender.is_none() {
+            return Err(io::Error::other("the kernel does not say who this is"));
+        }
         self.processes[n].pid = sender;
         let memory = self.hinter.admit(number, workers, bell)?;
         let blocks = Blocks::map(&memory.file, workers)?;
@@ -480,6 +486,11 @@ impl<H: Hinter> Agent<H> {
             self.hinter.dismiss(number);
         }
     }
+}
+
+/// Has the kernel say of each packet that arrives here who sent it.
+pub fn tell_senders(socket: impl AsFd) -> rustix::io::Result<()> {
+    set_socket_passcred(socket, true)
 }
 
 /// Answers the first packet on a connection with a refusal: there is no agent behind it, and why.

@@ -134,6 +134,8 @@ pub(crate) struct Shared {
     tier: AtomicU32,
     why: Mutex<String>,
     slice_ns: AtomicU64,
+    /// Why the last thread that was not registered was not.
+    refused: Mutex<Option<String>>,
     on_hint: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -204,6 +206,11 @@ impl Shared {
             let _ = ask(link, &Packet::Unregister { block: block_number(slot) }, &[]);
         }
         self.slots[slot].taken.store(false, Relaxed);
+    }
+
+    /// Notes why a thread is not registered.
+    pub(crate) fn note_refused(&self, why: &GuidanceError) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
     }
 
     fn set_tier(&self, tier: Tier, why: &str) {
@@ -424,6 +431,7 @@ impl Registrar {
         Report {
             tier: Tier::of(shared.tier.load(Relaxed)).unwrap_or(Tier::Off),
             why: shared.why.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            refused: shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             workers,
         }
     }
@@ -436,6 +444,8 @@ pub struct Report {
     pub tier: Tier,
     /// Why it does not help more.
     pub why: String,
+    /// Why the last thread that could not be registered was not.
+    pub refused: Option<String>,
     /// Each control block, by number.
     pub workers: Vec<WorkerReport>,
 }
@@ -500,6 +510,7 @@ impl Shared {
             tier: AtomicU32::new(tier as u32),
             why: Mutex::new(why.into()),
             slice_ns: AtomicU64::new(options.slice_ns),
+            refused: Mutex::new(None),
             on_hint: options.on_hint,
         }
     }

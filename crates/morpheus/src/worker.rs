@@ -166,7 +166,7 @@ impl Worker {
             // all of which a child of a fork may.
             let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         });
-        let slot = shared.claim()?;
+        let slot = shared.claim().inspect_err(|e| shared.note_refused(e))?;
         let worker = Self {
             shared: Arc::clone(shared),
             slot,
@@ -184,7 +184,7 @@ impl Worker {
         block.turn(now_ns());
         runtime.state.store(State::Running as u32, Relaxed);
         // If the agent refuses, the slot goes back as `worker` is dropped.
-        shared.introduce(slot)?;
+        shared.introduce(slot).inspect_err(|e| shared.note_refused(e))?;
         BLOCK.set(worker.block());
         LEDGER.set(worker.shared.ledger(slot));
         Ok(worker)

@@ -99,7 +99,10 @@ impl GuidanceReport {
     pub(crate) fn of(report: Report) -> Self {
         Self {
             tier: report.tier.name().into(),
-            why: report.why,
+            why: match report.refused {
+                Some(refused) => format!("{}; a worker is not registered: {refused}", report.why),
+                None => report.why,
+            },
             workers: report.workers.into_iter().map(WorkerGuidance::of).collect(),
         }
     }

@@ -103,6 +103,8 @@ pub(crate) struct TaskState {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) files: Files,
     meter: Meter,
+    /// How deep the guest is in calls of the host.
+    pub(crate) host_calls: u32,
 }
 
 #[cfg(test)]
@@ -155,15 +157,16 @@ async fn run_on(engine: &Engine, loaded: &Loaded, job: Job) -> Outcome {
         wasi: wasi.build_p1(),
         files: Files::new(job.states, Arc::clone(&control)),
         meter: Meter::new(job.limits.memory_bytes),
+        host_calls: 0,
     };
     let mut store = Store::new(&loaded.pool.wasmtime, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
     let (at_epoch, inner) = (Arc::clone(&control), Arc::clone(engine.inner()));
     let mut ticks = inner.ticks();
-    store.epoch_deadline_callback(move |_| {
+    store.epoch_deadline_callback(move |store| {
         let ticked = std::mem::replace(&mut ticks, inner.ticks()) != ticks;
-        if !morpheus::checkpoint() && !ticked {
+        if !hinted(store.data().host_calls) && !ticked {
             // Another worker was hinted.
             return Ok(UpdateDeadline::Continue(1));
         }
@@ -172,12 +175,14 @@ async fn run_on(engine: &Engine, loaded: &Loaded, job: Job) -> Outcome {
         Ok(UpdateDeadline::Yield(1))
     });
     // What the host does for a guest is not interrupted.
-    store.call_hook(|_, hook| {
+    store.call_hook(|mut store, hook| {
+        let calls = &mut store.data_mut().host_calls;
         match hook {
-            CallHook::CallingHost => drop(morpheus::in_host_call(true)),
-            CallHook::ReturningFromHost => drop(morpheus::in_host_call(false)),
-            _ => {}
+            CallHook::CallingHost => *calls += 1,
+            CallHook::ReturningFromHost => *calls = calls.saturating_sub(1),
+            _ => return Ok(()),
         }
+        morpheus::in_host_call(*calls > 0);
         Ok(())
     });
 
@@ -210,6 +215,18 @@ async fn run_on(engine: &Engine, loaded: &Loaded, job: Job) -> Outcome {
             ..Usage::default()
         },
     )
+}
+
+/// Whether this thread is asked to yield, at an epoch check of a guest in so many host calls.
+fn hinted(host_calls: u32) -> bool {
+    // The check is a host call itself, and the safe point; a call around it is to be finished.
+    if host_calls > 1 {
+        return false;
+    }
+    let before = morpheus::in_host_call(false);
+    let hinted = morpheus::checkpoint();
+    morpheus::in_host_call(before);
+    hinted
 }
 
 async fn call(

@@ -15,7 +15,9 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
-use rustix::process::{Resource, Rlimit, Signal, getuid, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getuid, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set, set_capabilities,
     set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
@@ -182,6 +184,9 @@ pub(super) fn confine_guide() -> Result<(), ConfineError> {
         set_keep_capabilities(true).map_err(step("keep capabilities"))?;
         set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
     }
+    // The change of user closed /proc/self to this process, where it looks its descriptors up.
+    // Nobody else has its user id, and core files are off.
+    set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step("dumpable"))?;
     clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: held, permitted: held, inheritable: none };

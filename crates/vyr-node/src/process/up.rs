@@ -394,6 +394,8 @@ impl Supervisor<'_> {
         };
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).ok()?;
+        // Before `tasks` can have said anything.
+        morpheus::agent::tell_senders(&ours).ok()?;
         let mut command = Command::new(this_binary());
         command.args([Role::Guide.argument(), wanted]).env_clear().current_dir("/");
         if let Some(object) = std::env::var_os(BPF_OBJECT) {
