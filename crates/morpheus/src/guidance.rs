@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -23,7 +24,7 @@ use crate::ledger::{Latencies, Ledger};
 use crate::memory::Blocks;
 use crate::pace::{Pressure, REST, TICK, hint_all};
 use crate::wire::{Packet, Received, WORKERS_MAX, receive, send};
-use crate::worker::Worker;
+use crate::worker::{Worker, forks};
 
 /// How much the kernel helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +87,9 @@ pub enum GuidanceError {
     /// As many workers as were asked for are there.
     #[error("all {0} control blocks are taken")]
     Full(usize),
+    /// This process is a fork of the one that made the guidance, and makes one of its own.
+    #[error("this guidance is that of the process that forked")]
+    Forked,
     /// The system refuses something.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
@@ -136,6 +140,8 @@ pub(crate) struct Shared {
     why: Mutex<String>,
     slice_ns: AtomicU64,
     on_hint: Option<Box<dyn Fn() + Send + Sync>>,
+    /// Forks before it was made.
+    forks: u32,
 }
 
 #[derive(Debug)]
@@ -162,6 +168,11 @@ impl Shared {
 
     pub(crate) fn slice_ns(&self) -> u64 {
         self.slice_ns.load(Relaxed)
+    }
+
+    /// Whether it was made by the parent of this process, or by one of the parent's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.forks != forks()
     }
 
     pub(crate) fn claim(&self) -> Result<usize, GuidanceError> {
@@ -366,8 +377,17 @@ impl Guidance {
 
 impl Drop for Guidance {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
+        let (stop, thread) = (self.stop.take(), self.thread.take());
+        if self.shared.is_inherited() {
+            // The thread is the parent's: here is none to be told, or to be waited for.
+            std::mem::forget(thread);
+            return;
+        }
+        if let Some(stop) = stop {
+            // Not by closing it alone: a child of a fork may have it open, too.
+            let _ = stop.shutdown(Shutdown::Both);
+        }
+        if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {
             let _ = thread.join();
@@ -470,6 +490,7 @@ impl Shared {
             why: Mutex::new(why.into()),
             slice_ns: AtomicU64::new(options.slice_ns),
             on_hint: options.on_hint,
+            forks: forks(),
         }
     }
 
