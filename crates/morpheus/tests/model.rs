@@ -304,6 +304,20 @@ fn an_acknowledgement_by_adding_one_is_found() {
 }
 
 #[test]
+fn an_acknowledgement_without_a_compare_exchange_is_found() {
+    let acknowledge = |block: &Block| {
+        let newest = block.hints.preempt_seq.load(Acquire);
+        if newest == block.runtime.ack_seq.load(Relaxed) {
+            return None;
+        }
+        block.runtime.ack_seq.store(newest, Release);
+        Some(Hint { reason: None, at_ns: 0 })
+    };
+    let said = defect(two_checkpoints_of_one_worker, Sides { acknowledge, ..REAL });
+    assert!(said.contains("acknowledged by 2"), "{said}");
+}
+
+#[test]
 fn a_reason_that_is_read_without_its_number_is_found() {
     let acknowledge = |block: &Block| {
         // The number without what was written before it.
