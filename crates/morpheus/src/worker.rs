@@ -39,6 +39,7 @@ pub(crate) fn forks() -> u32 {
     FORKS.load(Relaxed)
 }
 
+#[inline(always)]
 fn block() -> &'static Block {
     // SAFETY: it is `NOBODY`, or a block of a mapping that the thread's `Worker` keeps alive until
     // it has put `NOBODY` back; no reference outlives the call in which it was taken.
