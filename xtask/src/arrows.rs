@@ -44,7 +44,8 @@ const ALLOWED: &[Row] = &[
     ("vyr", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench"]]),
     ("vyr-bench", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node"]]),
     ("vyr-fuzz", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench"]]),
-    ("morpheus", &[]),
+    // In its tests, itself: with all its features.
+    ("morpheus", &[&["morpheus"]]),
     ("morpheus-bpf", &[&["morpheus"]]),
     ("xtask", &[]),
 ];

@@ -100,10 +100,10 @@ impl Probe {
     }
 }
 
-/// Looks what this process could load now.
+/// Looks what this thread could load now: capabilities are a thread's own.
 #[must_use]
 pub fn probe() -> Probe {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let mut observe = missing(&status, Path::new(BTF), Path::new("/proc/sys/kernel"));
     if let Err(e) = find_object() {
         observe.push(Missing::Object(e));

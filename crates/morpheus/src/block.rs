@@ -204,8 +204,11 @@ impl Block {
 
     /// Acknowledges the outstanding hint, if there is one. Only the worker may.
     pub fn acknowledge(&self) -> Option<Hint> {
+        // This one first: if a signal handler on this thread is hinted and acknowledges in between,
+        // what follows fails instead of taking its acknowledgement back.
+        let acknowledged = self.runtime.ack_seq.load(Relaxed);
         let newest = self.hints.preempt_seq.load(Acquire);
-        if newest == self.runtime.ack_seq.load(Relaxed) {
+        if newest == acknowledged {
             return None;
         }
         // Read before the number is given back: after it, the next hint may write here.
@@ -213,8 +216,12 @@ impl Block {
             reason: Reason::of(self.hints.reason.load(Relaxed)),
             at_ns: self.hints.hint_ns.load(Relaxed),
         };
-        self.runtime.ack_seq.store(newest, Release);
-        Some(hint)
+        // A signal handler on this thread may have acknowledged it since: then it is that one's.
+        self.runtime
+            .ack_seq
+            .compare_exchange(acknowledged, newest, Release, Relaxed)
+            .is_ok()
+            .then_some(hint)
     }
 
     /// Nanoseconds since the worker turned to what it does now; a time to come counts as now.
@@ -247,9 +254,7 @@ impl Block {
     /// The worker notes that it yields.
     pub fn yielded(&self, why: Yield, now_ns: u64) {
         self.runtime.yield_reason.store(why as u32, Relaxed);
-        // One writer: a load and a store are an addition.
-        let before = self.runtime.yields.load(Relaxed);
-        self.runtime.yields.store(before.wrapping_add(1), Relaxed);
+        self.runtime.yields.fetch_add(1, Relaxed);
         self.turn(now_ns);
     }
 }

@@ -20,9 +20,9 @@ use crate::bell::Bell;
 use crate::block::{ABI, Block, Reason, Source, State, Yield};
 use crate::ledger::{Latencies, Ledger};
 use crate::memory::Blocks;
-use crate::pace::{Pressure, REST, TICK, hint_all};
+use crate::pace::{NAP, Pressure, TICK, hint_all};
 use crate::wire::{Packet, Received, WORKERS_MAX, receive, send};
-use crate::worker::Worker;
+use crate::worker::{Worker, forks};
 
 /// How much the kernel helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +85,9 @@ pub enum GuidanceError {
     /// As many workers as were asked for are there.
     #[error("all {0} control blocks are taken")]
     Full(usize),
+    /// This process is a fork of the one that made the guidance, and makes one of its own.
+    #[error("this guidance is that of the process that forked")]
+    Forked,
     /// The system refuses something.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
@@ -137,6 +140,8 @@ pub(crate) struct Shared {
     /// Why the last thread that was not registered was not.
     refused: Mutex<Option<String>>,
     on_hint: Option<Box<dyn Fn() + Send + Sync>>,
+    /// Forks before it was made.
+    forks: u32,
 }
 
 #[derive(Debug)]
@@ -163,6 +168,11 @@ impl Shared {
 
     pub(crate) fn slice_ns(&self) -> u64 {
         self.slice_ns.load(Relaxed)
+    }
+
+    /// Whether it was made by the parent of this process, or by one of the parent's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.forks != forks()
     }
 
     pub(crate) fn claim(&self) -> Result<usize, GuidanceError> {
@@ -402,10 +412,16 @@ impl Guidance {
 
 impl Drop for Guidance {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
+        let (stop, thread) = (self.stop.take(), self.thread.take());
+        if self.shared.is_inherited() {
+            // The thread is the parent's: here is none to be told, or to be waited for.
+            std::mem::forget(thread);
+            return;
+        }
+        if let Some(stop) = stop {
             let _ = rustix::io::write(&stop, &1_u64.to_ne_bytes());
         }
-        if let Some(thread) = self.thread.take()
+        if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {
             let _ = thread.join();
@@ -512,6 +528,7 @@ impl Shared {
             slice_ns: AtomicU64::new(options.slice_ns),
             refused: Mutex::new(None),
             on_hint: options.on_hint,
+            forks: forks(),
         }
     }
 
@@ -584,7 +601,7 @@ fn follow(
 
 fn tick(shared: &Shared, stop: &OwnedFd, period: Duration) {
     loop {
-        let next = if shared.is_running() { period } else { REST.max(period) };
+        let next = if shared.is_running() { period } else { NAP.max(period) };
         match wait([PollFd::new(stop, PollFlags::IN)], Some(next)) {
             Some([false]) => {}
             _ => return,

@@ -1,6 +1,7 @@
 //! What a worker did about its hints, counted by the worker itself.
 //!
-//! One writer, many readers: a count is a load and a store, never a locked addition.
+//! One thread writes, many read. Additions are atomic all the same: a signal handler of that thread
+//! may have a checkpoint of its own in the middle of one. They stand behind hints, not before.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -24,7 +25,7 @@ pub(crate) struct Ledger {
 }
 
 fn add(count: &AtomicU64) {
-    count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+    count.fetch_add(1, Relaxed);
 }
 
 fn bucket(ns: u64) -> usize {
@@ -41,6 +42,7 @@ fn bound(bucket: usize) -> u64 {
         return (2 << octave) - 1;
     }
     let width = 1_u64 << (octave - 2);
+    // One less before the sum: the last bucket ends at the largest number there is.
     ((1_u64 << octave) - 1) + (step + 1) * width
 }
 

@@ -17,7 +17,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Between two looks under pressure: what the tier psi knows is coarse.
 const PSI_TICK: Duration = Duration::from_millis(4);
 
-/// Between two looks at the pressure, or at workers of which none runs.
+/// Between two looks at workers of which none runs: the longest that one that begins waits for the
+/// timer, and next to nothing of a processor.
+pub(crate) const NAP: Duration = Duration::from_millis(10);
+
+/// Between two looks at the pressure.
 pub(crate) const REST: Duration = Duration::from_millis(500);
 
 /// Pressure, in 1/10,000, from which there is something to share.

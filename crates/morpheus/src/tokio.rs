@@ -6,10 +6,9 @@
 //! a unit of tokio's cooperative budget, as a resource of tokio's own would.
 //!
 //! Worker threads register themselves at their first checkpoint, so threads that run blocking code
-//! never do.
+//! never do. A runtime of one thread runs on a thread that is not its own: register that one.
 
-use std::cell::RefCell;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::cell::{Cell, RefCell};
 
 use tokio::runtime::Builder;
 
@@ -17,21 +16,21 @@ use crate::block::Yield;
 use crate::guidance::{Guidance, Registrar};
 use crate::worker::{Worker, is_registered};
 
-static GUIDANCE: OnceLock<RwLock<Registrar>> = OnceLock::new();
-
 thread_local! {
+    static REGISTRAR: RefCell<Option<Registrar>> = const { RefCell::new(None) };
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
-    static TRIED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static TRIED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lets the workers of a runtime that is being built be guided, and idle ones be left alone.
 ///
-/// One guidance a process: the newest one is who threads register with.
+/// It takes the builder's hooks for threads that start, park, unpark and stop.
 pub fn guide<'a>(builder: &'a mut Builder, guidance: &Guidance) -> &'a mut Builder {
     let registrar = guidance.registrar();
-    let cell = GUIDANCE.get_or_init(|| RwLock::new(registrar.clone()));
-    *cell.write().unwrap_or_else(PoisonError::into_inner) = registrar;
     builder
+        .on_thread_start(move || {
+            REGISTRAR.set(Some(registrar.clone()));
+        })
         .on_thread_park(|| with_worker(|worker| worker.set_idle(true)))
         .on_thread_unpark(|| with_worker(|worker| worker.set_idle(false)))
         .on_thread_stop(|| drop(WORKER.take()))
@@ -44,12 +43,11 @@ fn with_worker(run: impl FnOnce(&Worker)) {
 /// Registers this thread, if there is somebody to register with; it is tried once.
 #[cold]
 fn register() {
-    let Some(guidance) = GUIDANCE.get() else { return };
     if TRIED.replace(true) {
         return;
     }
-    let registrar = guidance.read().unwrap_or_else(PoisonError::into_inner).clone();
-    // Without a free block the thread stays unguided; the report shows all blocks taken.
+    let Some(registrar) = REGISTRAR.take() else { return };
+    // Without a free block the thread stays unguided; the report says who was refused, and why.
     if let Ok(worker) = registrar.register() {
         WORKER.set(Some(worker));
     }

@@ -25,9 +25,21 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// How often this process is the child of a fork: what was registered before is the parent's.
+/// How often this process is the child of a fork: what was made before is the parent's.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
+/// The number of forks so far; the first call begins to count.
+pub(crate) fn forks() -> u32 {
+    static AT_FORK: Once = Once::new();
+    AT_FORK.call_once(|| {
+        // SAFETY: a function without arguments that touches this thread's cells and an atomic,
+        // all of which a child of a fork may.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+    FORKS.load(Relaxed)
+}
+
+#[inline(always)]
 fn block() -> &'static Block {
     // SAFETY: it is `NOBODY`, or a block of a mapping that the thread's `Worker` keeps alive until
     // it has put `NOBODY` back; no reference outlives the call in which it was taken.
@@ -150,7 +162,6 @@ pub fn is_registered() -> bool {
 pub struct Worker {
     shared: Arc<Shared>,
     slot: usize,
-    forks: u32,
     /// It is about the thread it was made on.
     here: PhantomData<*const ()>,
 }
@@ -160,19 +171,11 @@ impl Worker {
         if is_registered() {
             return Err(GuidanceError::Registered);
         }
-        static AT_FORK: Once = Once::new();
-        AT_FORK.call_once(|| {
-            // SAFETY: a function without arguments that touches this thread's cells and an atomic,
-            // all of which a child of a fork may.
-            let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        });
+        if shared.is_inherited() {
+            return Err(GuidanceError::Forked);
+        }
         let slot = shared.claim().inspect_err(|e| shared.note_refused(e))?;
-        let worker = Self {
-            shared: Arc::clone(shared),
-            slot,
-            forks: FORKS.load(Relaxed),
-            here: PhantomData,
-        };
+        let worker = Self { shared: Arc::clone(shared), slot, here: PhantomData };
         let block = worker.block();
         let runtime = &block.runtime;
         runtime.critical_depth.store(DEPTH.get(), Relaxed);
@@ -191,6 +194,10 @@ impl Worker {
     }
 
     fn block(&self) -> &Block {
+        if self.shared.is_inherited() {
+            // The block is in memory that parent and child share, and it is the parent's.
+            return &NOBODY;
+        }
         self.shared.block(self.slot)
     }
 
@@ -241,7 +248,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if self.forks != FORKS.load(Relaxed) {
+        if self.shared.is_inherited() {
             // The parent's registration, in its child: it is not ours to end.
             return;
         }

@@ -1,8 +1,13 @@
-//! A block as it is before anybody has it. Apart from `block.rs`, because loom's atomics, which the
-//! model test puts there, cannot be made in a constant.
+//! A block as it is before anybody has it, and its size. Apart from `block.rs`, because loom's
+//! atomics, which the model test puts there, are larger and cannot be made in a constant.
 
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::block::{Block, Hints, Runtime};
+
+// The lines of `bpf/morpheus.h`; `tests/abi.rs` compares the rest.
+const _: () = assert!(size_of::<Hints>() == 128 && align_of::<Hints>() == 128);
+const _: () = assert!(size_of::<Runtime>() == 128 && align_of::<Runtime>() == 128);
+const _: () = assert!(size_of::<Block>() == 256);
 
 impl Block {
     /// A block that nobody has.

@@ -5,12 +5,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use morpheus::agent::Agent;
-use morpheus::{Guidance, Options};
+use morpheus::{Guidance, Options, Reason, WorkerReport, checkpoint};
 use morpheus_bpf::{Missing, Observe, ObserveOptions, ProgramStats};
+
+/// Longer than anything takes here.
+const LONG: Duration = Duration::from_secs(20);
 
 /// Says that a test is not run, and why.
 pub(crate) fn not_run(reason: &str) {
@@ -22,7 +26,7 @@ pub(crate) fn not_run(reason: &str) {
 }
 
 /// The object, built from this checkout's source; an error says why it cannot be.
-fn object() -> Result<&'static Path, String> {
+pub(crate) fn object() -> Result<&'static Path, String> {
     static OBJECT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = OBJECT.get_or_init(|| {
         let object = Path::new(env!("CARGO_TARGET_TMPDIR")).join(morpheus_bpf::OBJECT);
@@ -39,7 +43,7 @@ fn object() -> Result<&'static Path, String> {
 }
 
 /// Why there can be no programs here, if there cannot.
-fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     let object = match object() {
         Ok(object) => object,
         Err(e) => return Some(e),
@@ -106,9 +110,9 @@ impl Drop for Place {
 
 /// Waits for something, for at most twenty seconds.
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < end, "{what}: not within 20 s");
+        assert!(Instant::now() < end, "{what}: not within {LONG:?}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -118,4 +122,45 @@ pub(crate) fn pin(cpu: usize) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu);
     rustix::thread::sched_setaffinity(None, &set).expect("a processor");
+}
+
+/// Runs, and does not sleep, until something is so, for at most twenty seconds.
+pub(crate) fn turns(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within {LONG:?}");
+        for _ in 0..100 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Computes until it was asked to yield so often, or for too long; how often it was.
+pub(crate) fn answers(times: usize) -> usize {
+    let end = Instant::now() + LONG;
+    let mut answered = 0;
+    while answered < times && Instant::now() < end {
+        for _ in 0..100 {
+            std::hint::spin_loop();
+        }
+        if checkpoint() {
+            answered += 1;
+            morpheus::yield_now();
+        }
+    }
+    answered
+}
+
+/// Computes on a processor until told to stop.
+pub(crate) fn hog(cpu: usize, stop: &AtomicBool) {
+    pin(cpu);
+    while !stop.load(Relaxed) {
+        std::hint::spin_loop();
+    }
+}
+
+/// How many hints of that reason were acknowledged.
+pub(crate) fn acknowledged_for(report: &WorkerReport, reason: Reason) -> u64 {
+    let of = report.acknowledged.iter().filter(|(found, _)| *found == Some(reason));
+    of.map(|(_, count)| count).sum()
 }
