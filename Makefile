@@ -7,7 +7,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
 build: ## build target/release/vyr
-	scripts/setup.sh build cargo build --release --locked --package vyr --bin vyr
+	scripts/setup.sh build scripts/build.sh
 
 demo: ## sign, run and verify one task on real events
 	scripts/setup.sh demo scripts/demo.sh

@@ -25,9 +25,9 @@ rm -rf "$demo"
 mkdir -p "$demo"
 
 step "build (the first time takes minutes: it compiles a WebAssembly engine)"
-cargo build --release --locked --package vyr --bin vyr
+scripts/build.sh
 # The same again has nothing to do, and says so in one JSON line a crate: our events.
-cargo build --release --locked --package vyr --bin vyr --quiet --message-format json >"$events"
+scripts/build.sh --quiet --message-format json >"$events"
 vyr=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$events" | tail -n 1)
 [[ -x $vyr ]] || die "cargo did not say where it put vyr"
 show binary "$("$vyr" --version)"

@@ -56,13 +56,19 @@ pub(crate) fn run(repo: &Repo, full: bool) -> anyhow::Result<ExitCode> {
 
     ci.step("format", |ci| ci.cargo(&["fmt", "--all", "--check"]));
     ci.step("check", |ci| check::run(ci.repo).map(|()| Outcome::Passed));
-    ci.step("bpf", |_| Ok(bpf()));
+    ci.step("bpf", Ci::bpf);
     ci.step("clippy", |ci| {
         let mut command = ci.workspace(&["clippy", "--locked"]);
         step::run(command.args(["--all-targets", "--", "-Dwarnings"])).map(|()| Outcome::Passed)
     });
     ci.step("features", Ci::each_feature);
-    ci.step("build", |ci| ci.cargo(&["build", "--locked", "--package=vyr", "--bin=vyr"]));
+    ci.step("build", |ci| {
+        let mut command = ci.command(&["build", "--locked", "--package=vyr", "--bin=vyr"]);
+        if machine::has_libelf() {
+            command.arg("--features=bpf");
+        }
+        step::run(&mut command).map(|()| Outcome::Passed)
+    });
     ci.step("tests", Ci::tests);
     ci.step("doctests", |ci| {
         let mut command = ci.workspace(&["test", "--locked"]);
@@ -148,10 +154,28 @@ impl Ci<'_> {
     fn workspace(&self, args: &[&str]) -> Command {
         let mut command = self.command(args);
         command.arg("--workspace");
-        if !machine::has_libelf() {
-            command.arg("--exclude=morpheus-bpf");
-        }
+        command.arg(match machine::has_libelf() {
+            true => "--features=vyr/bpf",
+            false => "--exclude=morpheus-bpf",
+        });
         command
+    }
+
+    /// Builds what is loaded into the kernel, and puts it where the binary looks for it.
+    fn bpf(&mut self) -> anyhow::Result<Outcome> {
+        if !machine::has_libelf() {
+            return Ok(Outcome::NotRun("libelf.h is not installed".to_owned()));
+        }
+        let mut command = Command::new("scripts/bpf.sh");
+        command.current_dir(&self.repo.root).arg(self.repo.target.join("debug/morpheus.bpf.o"));
+        let output = command.output().context("cannot start scripts/bpf.sh")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().trim_start_matches("not built: ").to_owned();
+        match output.status.code() {
+            Some(0) => Ok(Outcome::Passed),
+            Some(3) => Ok(Outcome::NotRun(said)),
+            _ => bail!("scripts/bpf.sh ended with {}: {said}", output.status),
+        }
     }
 
     fn count_tests(&self, mut command: Command) -> anyhow::Result<Outcome> {
@@ -253,15 +277,6 @@ impl Ci<'_> {
         let Totals { passed, failed, skipped } = self.totals;
         println!("{passed} passed, {failed} failed, {skipped} skipped");
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-/// Whether what loads programs into the kernel is built and tested here.
-fn bpf() -> Outcome {
-    if machine::has_libelf() {
-        Outcome::Passed
-    } else {
-        Outcome::NotRun("libelf.h is not installed".to_owned())
     }
 }
 

@@ -18,6 +18,7 @@ mod guests;
 mod held_by;
 mod libc;
 mod machine;
+mod maps;
 mod markdown;
 mod nongoals;
 mod not_run;

@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Says that a test is not run, and why.
 pub(crate) fn not_run(reason: &str) {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let name = format!("kernel::{}", std::thread::current().name().unwrap_or("?"));
     println!("{name}: not run: {reason}");
     let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") else { return };
     let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).expect("a log");
