@@ -5,7 +5,7 @@ use anyhow::bail;
 use crate::fault::Fault;
 use crate::held_by::Index;
 use crate::repo::Repo;
-use crate::{arrows, dependencies, exclusions, features, guests, maps, nongoals, promises, tidy};
+use crate::{arrows, bpf, dependencies, exclusions, features, guests, nongoals, promises, tidy};
 
 /// Runs all of them; fails if one found a fault.
 pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     count += report("promises", promises::check(repo, &index));
     count += report("nongoals", nongoals::check(repo, &index));
     count += report("exclusions", exclusions::check(repo));
-    count += report("maps", maps::check(repo));
+    count += report("bpf", bpf::check(repo));
     if count > 0 {
         bail!("faults found: {count}");
     }

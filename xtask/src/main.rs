@@ -7,6 +7,7 @@
 //! workspace that does not compile can still be checked.
 
 mod arrows;
+mod bpf;
 mod check;
 mod ci;
 mod dependencies;
@@ -18,7 +19,6 @@ mod guests;
 mod held_by;
 mod libc;
 mod machine;
-mod maps;
 mod markdown;
 mod nongoals;
 mod not_run;

@@ -387,7 +387,8 @@ impl Control for ControlService {
 }
 
 fn read(node: &Node, prefix: &str) -> Vec<Metric> {
-    let metrics = node.metrics().read();
+    let mut metrics = node.metrics().read();
+    metrics.extend(node.metrics().read_guidance());
     let wanted = metrics.into_iter().filter(|(name, ..)| name.starts_with(prefix));
     wanted
         .map(|(name, unit, value)| Metric {

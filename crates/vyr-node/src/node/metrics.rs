@@ -1,6 +1,9 @@
 //! Counters of a node, written by the core's thread and read by anybody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::guidance::Totals;
 
 /// Upper bounds of time histograms, in microseconds.
 pub const TIME_BOUNDS_US: [u64; 12] =
@@ -84,9 +87,34 @@ pub struct Metrics {
     pub wait_us: Times,
     /// Commits of batches.
     pub commit_us: Times,
+    /// Of the threads that run guests, once a second while tasks come in.
+    guidance: Mutex<Totals>,
 }
 
 impl Metrics {
+    /// What guidance has done so far.
+    pub fn guidance(&self) -> MutexGuard<'_, Totals> {
+        self.guidance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same of all workers, as [`Self::read`] has the rest.
+    pub fn read_guidance(&self) -> Vec<(&'static str, &'static str, Value)> {
+        let sum = self.guidance().sum();
+        let [kernel, psi, timer] = sum.hints.map(Value::Counter);
+        let [looks, critical] = sum.looks.map(Value::Counter);
+        vec![
+            ("vyr.guidance.kernel_hints", "{hint}", kernel),
+            ("vyr.guidance.psi_hints", "{hint}", psi),
+            ("vyr.guidance.timer_hints", "{hint}", timer),
+            ("vyr.guidance.acknowledged", "{hint}", Value::Counter(sum.acknowledged)),
+            ("vyr.guidance.dropped", "{hint}", Value::Counter(sum.dropped)),
+            ("vyr.guidance.yields", "{yield}", Value::Counter(sum.yields)),
+            ("vyr.guidance.deferred", "{safe_point}", Value::Counter(sum.deferred)),
+            ("vyr.guidance.looks", "{look}", looks),
+            ("vyr.guidance.critical_looks", "{look}", critical),
+        ]
+    }
+
     /// Name, unit (UCUM) and value of each, in a fixed order.
     pub fn read(&self) -> Vec<(&'static str, &'static str, Value)> {
         let counter = |value: &AtomicU64| Value::Counter(value.load(Ordering::Relaxed));

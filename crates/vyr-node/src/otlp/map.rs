@@ -17,6 +17,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, SpanFlags, Status};
 use vyr_journal::{NodeInfo, TaskState};
 
+use crate::guidance::{LATENCY_BOUNDS_NS, WorkerTotals};
 use crate::node::{Ended, SpanKind, TIME_BOUNDS_US, TaskSpan, Value};
 
 /// The `sampled` flag of W3C trace context.
@@ -66,15 +67,17 @@ impl Origins {
         }
     }
 
-    /// A request that exports `values`, counted from `since`.
+    /// A request that exports `values` and what guided each worker, counted from `since`.
     pub(super) fn metrics(
         &self,
         values: Vec<(&'static str, &'static str, Value)>,
+        workers: &[WorkerTotals],
         since: Timestamp,
         now: Timestamp,
     ) -> ExportMetricsServiceRequest {
-        let metrics =
-            values.into_iter().map(|value| metric(value, nanos(since), nanos(now))).collect();
+        let (since, now) = (nanos(since), nanos(now));
+        let metrics = values.into_iter().map(|value| metric(value, since, now));
+        let metrics = metrics.chain(guidance(workers, since, now)).collect();
         let of_scope =
             ScopeMetrics { scope: Some(self.scope.clone()), metrics, ..ScopeMetrics::default() };
         ExportMetricsServiceRequest {
@@ -189,6 +192,67 @@ fn metric((name, unit, value): (&str, &str, Value), since: u64, now: u64) -> Met
         }),
     };
     Metric { name: name.into(), unit: unit.into(), data: Some(data), ..Metric::default() }
+}
+
+/// The guidance of each worker: the attribute `vyr.worker` is its number.
+fn guidance(workers: &[WorkerTotals], since: u64, now: u64) -> Vec<Metric> {
+    if workers.is_empty() {
+        return Vec::new();
+    }
+    let cumulative: i32 = AggregationTemporality::Cumulative.into();
+    let numbered = || (0_u64..).zip(workers);
+    let point = |worker: u64, value: u64, more: Option<KeyValue>| NumberDataPoint {
+        start_time_unix_nano: since,
+        time_unix_nano: now,
+        value: Some(Number::AsInt(signed(value))),
+        attributes: std::iter::once(whole("vyr.worker", worker)).chain(more).collect(),
+        ..NumberDataPoint::default()
+    };
+    let sum = |name: &str, unit: &str, data_points: Vec<NumberDataPoint>| Metric {
+        name: name.into(),
+        unit: unit.into(),
+        data: Some(Data::Sum(Sum {
+            data_points,
+            aggregation_temporality: cumulative,
+            is_monotonic: true,
+        })),
+        ..Metric::default()
+    };
+    let each = |name: &str, unit: &str, of: fn(&WorkerTotals) -> u64| {
+        sum(name, unit, numbered().map(|(n, worker)| point(n, of(worker), None)).collect())
+    };
+    let hints = numbered().flat_map(|(n, worker)| {
+        let by_source = WorkerTotals::SOURCES.into_iter().zip(worker.hints);
+        by_source.map(move |(source, count)| (n, source, count))
+    });
+    let hints = hints.map(|(n, source, count)| point(n, count, Some(text("vyr.source", source))));
+    let latencies = numbered().map(|(n, worker)| HistogramDataPoint {
+        start_time_unix_nano: since,
+        time_unix_nano: now,
+        count: worker.latencies.iter().sum(),
+        bucket_counts: worker.latencies.to_vec(),
+        explicit_bounds: LATENCY_BOUNDS_NS.iter().copied().map(float).collect(),
+        attributes: vec![whole("vyr.worker", n)],
+        ..HistogramDataPoint::default()
+    });
+    vec![
+        sum("vyr.guidance.hints", "{hint}", hints.collect()),
+        each("vyr.guidance.acknowledged", "{hint}", |worker| worker.acknowledged),
+        each("vyr.guidance.dropped", "{hint}", |worker| worker.dropped),
+        each("vyr.guidance.yields", "{yield}", |worker| worker.yields),
+        each("vyr.guidance.deferred", "{safe_point}", |worker| worker.deferred),
+        each("vyr.guidance.looks", "{look}", |worker| worker.looks[0]),
+        each("vyr.guidance.critical_looks", "{look}", |worker| worker.looks[1]),
+        Metric {
+            name: "vyr.guidance.latency".into(),
+            unit: "ns".into(),
+            data: Some(Data::Histogram(Histogram {
+                data_points: latencies.collect(),
+                aggregation_temporality: cumulative,
+            })),
+            ..Metric::default()
+        },
+    ]
 }
 
 fn text(key: &str, value: impl Into<String>) -> KeyValue {

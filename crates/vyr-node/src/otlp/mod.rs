@@ -321,7 +321,8 @@ async fn send_metrics(
             _ = closed.changed() => true,
             () = sleep(interval) => false,
         };
-        let request = origins.metrics(shared.metrics.read(), since, Timestamp::now());
+        let guidance = shared.metrics.guidance().workers().to_vec();
+        let request = origins.metrics(shared.metrics.read(), &guidance, since, Timestamp::now());
         // What is lost is not missed: the next request counts from the same start.
         let outcome = deliver(&mut link, &request, most).await;
         shared.note(outcome.err());

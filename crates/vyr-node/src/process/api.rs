@@ -201,6 +201,7 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
                             beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
                         let _ = tasks_sender.send(socket);
                     }
+                    ToApi::NoGuide => pid_of_reader.2.store(0, Ordering::Relaxed),
                     ToApi::NoTasks(why) => {
                         let _ = tasks_sender.send(Err(io::Error::other(why)));
                     }

@@ -170,11 +170,14 @@ pub(super) fn confine_api(paths: &ApiPaths) -> Result<(), ConfineError> {
     apply(SeccompFilter::new(forbidden, SeccompAction::Allow, refused, architecture()?))
 }
 
-/// Confines the process `guide`: the two capabilities its programs need, and paths below /proc,
-/// where threads are described. There must be no other thread yet.
-pub(super) fn confine_guide() -> Result<(), ConfineError> {
+/// Confines the process `guide`: the two capabilities its programs need, if it has any, and paths
+/// below /proc, where threads are described. There must be no other thread yet.
+pub(super) fn confine_guide(has_programs: bool) -> Result<(), ConfineError> {
     set_limits(ProcessLimits::default())?;
-    let kept = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let kept = match has_programs {
+        true => CapabilitySet::BPF | CapabilitySet::PERFMON,
+        false => CapabilitySet::empty(),
+    };
     let held = rustix::thread::capabilities(None).map_err(step("capabilities"))?.permitted & kept;
     if getuid().is_root() {
         let number = Role::Guide.uid().ok_or("a role of its own").map_err(step("user id"))?;

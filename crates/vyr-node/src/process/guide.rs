@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use morpheus::Tier;
 use morpheus::agent::{Agent, Hinter, Psi, decline};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -25,12 +26,12 @@ pub(super) fn serve(arguments: &[String]) -> u8 {
         Err(e) => return fail(format!("no socket on stdin: {e}")),
     };
     let served = match observe(psi_only) {
-        Ok(agent) => run(agent, socket),
+        Ok(agent) => run(agent, true, socket),
         Err(why) => match Agent::psi(Psi::new(why.clone())) {
-            Ok(agent) => run(agent, socket),
+            Ok(agent) => run(agent, false, socket),
             Err(e) => {
                 let why = format!("{why}; psi: /proc/pressure/cpu: {e}");
-                confine_guide().map_err(io::Error::other).and_then(|()| decline(&socket, &why))
+                confine_guide(false).map_err(io::Error::other).and_then(|()| decline(&socket, &why))
             }
         },
     };
@@ -40,9 +41,9 @@ pub(super) fn serve(arguments: &[String]) -> u8 {
     }
 }
 
-fn run<H: Hinter>(mut agent: Agent<H>, socket: OwnedFd) -> io::Result<()> {
+fn run<H: Hinter>(mut agent: Agent<H>, has_programs: bool, socket: OwnedFd) -> io::Result<()> {
     agent.add(socket)?;
-    confine_guide().map_err(io::Error::other)?;
+    confine_guide(has_programs).map_err(io::Error::other)?;
     // Never readable: the end of `tasks`, or of the supervisor, is this process's end.
     let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
     agent.run(stop.as_fd())
@@ -68,6 +69,21 @@ fn observe(_: bool) -> Result<Agent<Psi>, String> {
     Err(format!("observe: {NOT_BUILT}"))
 }
 
+/// The highest tier that this process could have, and why it is no higher one.
+#[cfg(feature = "bpf")]
+pub(crate) fn available() -> (Tier, String) {
+    let probe = morpheus_bpf::probe();
+    (probe.tier(), probe.why())
+}
+
+/// The highest tier that this process could have, and why it is no higher one.
+#[cfg(not(feature = "bpf"))]
+pub(crate) fn available() -> (Tier, String) {
+    let psi = std::path::Path::new("/proc/pressure/cpu").exists();
+    let why = format!("observe: {NOT_BUILT}");
+    if psi { (Tier::Psi, why) } else { (Tier::Off, why + "; psi: no /proc/pressure/cpu") }
+}
+
 /// Why this binary has no kernel programs.
 #[cfg(not(feature = "bpf"))]
-pub(crate) const NOT_BUILT: &str = "this vyr was built without them (libelf was not there)";
+const NOT_BUILT: &str = "this vyr was built without them (libelf was not there)";

@@ -53,6 +53,8 @@ pub(super) enum ToApi {
     Tasks { pid: u32, restarts: u32, guide: u32 },
     /// It could not be started.
     NoTasks(String),
+    /// `guide` has ended; `tasks` goes on without.
+    NoGuide,
     /// A compilation ended: its exit code or signal.
     CompileEnded { id: u64, code: Option<i32>, signal: Option<i32> },
     /// So many checkpoints more did not get out.
@@ -461,6 +463,7 @@ impl Supervisor<'_> {
         // `tasks` hears of this one, and goes on with a timer.
         if self.guide.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
             self.guide = None;
+            self.tell(&ToApi::NoGuide, &[]);
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.look();

@@ -377,6 +377,7 @@ mod tests {
                 program: 2,
                 limits: Limits::default(),
                 deterministic: false,
+                priority: 0,
                 input: InputFrom::Inline(vec![7; bytes]),
                 output: OutputTo::Report,
                 states: Vec::new(),

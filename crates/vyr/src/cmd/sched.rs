@@ -25,12 +25,18 @@ struct Body {
 
 #[derive(Serialize)]
 struct Worker {
-    worker: usize,
+    id: usize,
     registered: bool,
+    /// Of all sources.
+    hints: u64,
+    /// Of all reasons.
+    acks: u64,
+    /// Preemptions by force. No tier that there is so far forces anything.
+    escalations: u64,
+    drops: u64,
     kernel_hints: u64,
     psi_hints: u64,
     timer_hints: u64,
-    dropped: u64,
     acknowledged: BTreeMap<String, u64>,
     yields: u64,
     deferred: u64,
@@ -50,12 +56,15 @@ impl Worker {
         let critical_share = (worker.looks > 0)
             .then(|| worker.critical_looks.min(worker.looks) as f64 / worker.looks as f64);
         Self {
-            worker: number,
+            id: number,
             registered: worker.registered,
+            hints: worker.kernel_hints + worker.psi_hints + worker.timer_hints,
+            acks: worker.acknowledged.values().sum(),
+            escalations: 0,
+            drops: worker.dropped,
             kernel_hints: worker.kernel_hints,
             psi_hints: worker.psi_hints,
             timer_hints: worker.timer_hints,
-            dropped: worker.dropped,
             acknowledged: worker.acknowledged.into_iter().collect(),
             yields: worker.yields,
             deferred: worker.deferred,
@@ -99,15 +108,15 @@ fn table(workers: &[Worker]) -> Table {
             worker.acknowledged.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
         let critical = worker.critical_share.map(|share| format!("{:.1} %", share * 100.0));
         let number = match worker.registered {
-            true => worker.worker.to_string(),
-            false => format!("({})", worker.worker),
+            true => worker.id.to_string(),
+            false => format!("({})", worker.id),
         };
         table.add_row([
             number,
             worker.kernel_hints.to_string(),
             worker.psi_hints.to_string(),
             worker.timer_hints.to_string(),
-            worker.dropped.to_string(),
+            worker.drops.to_string(),
             worker.yields.to_string(),
             reasons.join(", "),
             time(worker.p50_ns),

@@ -14,6 +14,7 @@ mod connections;
 mod disk_full;
 mod garbage;
 mod guests;
+mod guidance;
 mod history;
 mod kill;
 mod overload;

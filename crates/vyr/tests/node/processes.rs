@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 use vyr_api::control::TaskState;
 
-use crate::place::{Place, block, children, ended, run, status_of, submission, until};
+use crate::place::{Daemon, Place, block, children, ended, run, status_of, submission, until};
 
 /// Where a process's descriptors lead.
 fn open_files(pid: Pid) -> BTreeMap<i32, PathBuf> {
@@ -91,6 +91,26 @@ fn holds_only(pid: Pid, sockets: usize, place: &Place, name: &str) {
     }
 }
 
+/// `guide` has two capabilities if it has programs in the kernel, none if not.
+async fn guides_and_nothing_else(guide: Pid, place: &Place, daemon: &Daemon) {
+    let said = until("what guides the threads", async || {
+        let said = daemon.status().await.settings["guidance"].clone();
+        (!said.contains("being asked")).then_some(said)
+    })
+    .await;
+    // CAP_PERFMON and CAP_BPF: bits 38 and 39.
+    let held = if said.starts_with("observe") { "000000c000000000" } else { "0000000000000000" };
+    for set in ["CapPrm", "CapEff"] {
+        assert_eq!(status_of(guide, set), held, "{set} of guide: {said}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(status_of(guide, set), "0000000000000000", "{set} of guide");
+    }
+    assert_eq!(status_of(guide, "NoNewPrivs"), "1", "guide");
+    assert_eq!(status_of(guide, "Seccomp"), "2", "guide");
+    holds_only(guide, 1, place, "guide");
+}
+
 #[test]
 fn each_process_holds_what_it_needs_and_nothing_else() {
     let place = Place::new();
@@ -108,11 +128,13 @@ fn each_process_holds_what_it_needs_and_nothing_else() {
         let api = daemon.process("api", None).await;
         let tasks = daemon.process("tasks", None).await;
         assert_eq!(up, daemon.pid());
-        assert_eq!(children(up).len(), 2, "api and tasks");
+        let guide = daemon.process("guide", None).await;
+        assert_eq!(children(up).len(), 3, "api, tasks and guide");
 
         has_nothing(tasks, "tasks");
         holds_only(tasks, 1, &place, "tasks");
         has_nothing(api, "api");
+        guides_and_nothing_else(guide, &place, &daemon).await;
         let (of_up, of_api) = (open_files(up), open_files(api));
         let listening = listening();
         let listens = |files: &BTreeMap<i32, PathBuf>| {
@@ -127,6 +149,7 @@ fn each_process_holds_what_it_needs_and_nothing_else() {
         assert_eq!(of_data, [&place.data().canonicalize().expect("data").join("node/up.lock")]);
 
         if rustix::process::geteuid().is_root() {
+            is_nobody_else(guide, 60803, "guide");
             is_nobody_else(tasks, 60801, "tasks");
             // A directory in which, for this user, nothing can be looked up.
             let root = fs::read_link(format!("/proc/{tasks}/root")).expect("a root");
@@ -153,10 +176,11 @@ fn the_compiler_holds_one_module_and_nothing_else() {
         let daemon = place.ready().await;
         let mut client = daemon.client().await;
         let (api, tasks) = (daemon.process("api", None).await, daemon.process("tasks", None).await);
+        let guide = daemon.process("guide", None).await;
         let task = client.submit_request(submission(&large, b"", "")).await.expect("accepted");
         let compile = until("a compiler that has confined itself", async || {
             let started = children(daemon.pid());
-            let other = started.into_iter().find(|pid| ![api, tasks].contains(pid))?;
+            let other = started.into_iter().find(|pid| ![api, tasks, guide].contains(pid))?;
             (status_of(other, "Seccomp") == "2").then_some(other)
         })
         .await;

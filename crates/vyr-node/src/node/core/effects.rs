@@ -435,6 +435,10 @@ impl Core {
         if !due && asked.is_empty() {
             return;
         }
+        if self.work.guidance_for.is_empty() {
+            // As often, for the metrics: while nothing happens nobody is asked.
+            self.order(&Order::TellGuidance);
+        }
         let signed = self.checkpoint();
         if signed.is_err() {
             // Not at once again: a full disk does not get emptier by trying.

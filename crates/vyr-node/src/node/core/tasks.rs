@@ -295,6 +295,7 @@ impl Core {
                 }
             }
             Report::Guidance(report) => {
+                self.metrics.guidance().take(&report);
                 for reply in self.work.guidance_for.drain(..) {
                     let _ = reply.send((*report).clone());
                 }

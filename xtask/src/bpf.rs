@@ -1,5 +1,8 @@
-//! Maps: what the kernel may know of us. Its maps are keyed by what is on this list, and by nothing
-//! else: a thread, a processor, a process. There is no key for a task.
+//! The kernel's programs: what they may know, where they may stand and what they may call.
+//!
+//! Maps are keyed by what is on this list and by nothing else: a thread, a processor, a process.
+//! There is no key for a task. The calls on the list read and count; none of them stops, moves or
+//! slows a thread, allocates, or reads a process's memory.
 
 use std::path::Path;
 
@@ -28,9 +31,28 @@ const MAPS: &[Known] = &[
 /// Maps made at run time, to be in those of maps: a worker's number, and no key at all.
 const MADE: &[(&str, &str)] = &[("blocks", "Array"), ("bell", "RingBuf")];
 
-/// Compares the sources with the list.
+/// Where programs are attached: places that look on.
+const PLACES: &[&str] = &["tp_btf/sched_switch", "tp_btf/sched_wakeup", "perf_event"];
+
+/// What they call, with the headers that declare it.
+const CALLS: &[&str] = &[
+    "bpf_core_field_exists",
+    "bpf_core_read",
+    "bpf_get_current_task_btf",
+    "bpf_get_smp_processor_id",
+    "bpf_helpers",
+    "bpf_ktime_get_ns",
+    "bpf_map_lookup_elem",
+    "bpf_ringbuf_output",
+    "bpf_task_storage_get",
+    "bpf_tracing",
+];
+
+/// Compares the sources with the lists.
 pub(crate) fn check(repo: &Repo) -> anyhow::Result<Vec<Fault>> {
-    let mut faults = in_c(&repo.read(C)?);
+    let text = repo.read(C)?;
+    let mut faults = in_c(&text);
+    faults.extend(acts_in_c(&text));
     for path in repo.paths()? {
         if path.starts_with(RUST) && Path::new(&path).extension().is_some_and(|e| e == "rs") {
             faults.extend(in_rust(&path, &repo.read(&path)?));
@@ -51,7 +73,7 @@ fn in_c(text: &str) -> Vec<Fault> {
         let fault = |what: String| Fault::line(C, end + 1, what);
         let name = line.trim_start_matches(['}', ' ']).split(' ').next().unwrap_or_default();
         let Some(known) = MAPS.iter().find(|known| known.name == name) else {
-            faults.push(fault(format!("the map `{name}` is not on the list of xtask/src/maps.rs")));
+            faults.push(fault(format!("the map `{name}` is not on the list of xtask/src/bpf.rs")));
             continue;
         };
         left.retain(|other| *other != name);
@@ -71,6 +93,27 @@ fn in_c(text: &str) -> Vec<Fault> {
         }
     }
     faults.extend(left.iter().map(|name| Fault::new(C, format!("the map `{name}` is gone"))));
+    faults
+}
+
+/// Each section is a known place, each word that begins like a helper's name is a known call.
+fn acts_in_c(text: &str) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut fault = |what: String| faults.push(Fault::line(C, number + 1, what));
+        for (place, _) in line.match_indices("SEC(\"") {
+            let name = line[place + 5..].split('"').next().unwrap_or_default();
+            if ![".maps", "license"].contains(&name) && !PLACES.contains(&name) {
+                fault(format!("`{name}` is no place on the list of xtask/src/bpf.rs"));
+            }
+        }
+        for word in line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            let helper = word.starts_with("bpf_") || word.starts_with("scx_bpf_");
+            if helper && !CALLS.contains(&word) {
+                fault(format!("`{word}` is no call on the list of xtask/src/bpf.rs"));
+            }
+        }
+    }
     faults
 }
 
@@ -123,6 +166,19 @@ mod tests {
             let changed = GOOD.replacen(from, to, 1);
             assert_ne!(changed, GOOD);
             assert_eq!(in_c(&changed).len(), 1, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_could_act_is_refused() {
+        assert!(acts_in_c(GOOD).is_empty());
+        for more in [
+            "SEC(\"struct_ops/enqueue\") int f(void) { return 0; }",
+            "int f(void) { return bpf_send_signal(9); }",
+            "int f(void *at) { return bpf_probe_read_user(&x, 8, at); }",
+            "int f(void) { scx_bpf_kick_cpu(0, 0); }",
+        ] {
+            assert_eq!(acts_in_c(&format!("{GOOD}{more}\n")).len(), 1, "{more}");
         }
     }
 
