@@ -68,7 +68,7 @@ async fn outputs(place: &Place, daemon: &Daemon) -> BTreeMap<String, String> {
             ("hello", &[][..], &b""[..]),
             ("nop", &[], b""),
             ("probe", &["echo"], b"what goes in comes out\n"),
-            ("probe", &["residue", "fill", "7"], b""),
+            ("probe", &["output", "40000"], b""),
             ("probe", &["recurse", "1000"], b""),
             ("transform", &["--count-by", "kind"], b"{\"kind\":\"a\"}\n{\"kind\":\"b\"}\n"),
         ] {
