@@ -1,0 +1,13 @@
+//! Netlink: the kernel's messages about links, addresses, routes and WireGuard.
+//!
+//! ```text
+//! wire        headers and attributes as bytes, both ways
+//! socket      one question, its answers, with a time and a size that they may not exceed
+//! route       rtnetlink
+//! wireguard   the generic family of that name
+//! ```
+
+pub(crate) mod route;
+pub(crate) mod socket;
+pub(crate) mod wire;
+pub(crate) mod wireguard;
