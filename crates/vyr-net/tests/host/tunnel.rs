@@ -214,12 +214,13 @@ impl Two {
         let answers = AtomicU64::new(0);
         let socket = |at: usize| {
             self.spaces[at].inside(|| {
-                let socket = UdpSocket::bind((INSIDE[at], 7000)).expect("its own address");
+                let socket = UdpSocket::bind((INSIDE[at], 0)).expect("its own address");
                 socket.set_read_timeout(Some(Duration::from_millis(10))).expect("a time");
                 socket
             })
         };
         let (server, client) = (socket(0), socket(1));
+        let to = server.local_addr().expect("bound");
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut bytes = [0; 16];
@@ -241,7 +242,7 @@ impl Two {
                 }
             };
             let ask = |n: u64| {
-                client.send_to(&n.to_be_bytes(), (INSIDE[0], 7000)).expect("it is sent");
+                client.send_to(&n.to_be_bytes(), to).expect("it is sent");
                 heard(Duration::from_millis(10));
             };
             // The tunnel is up when the first is answered.

@@ -33,7 +33,7 @@ fn two_hosts_talk_and_no_key_is_shown() {
         said += &format!("{back:?}\n");
     }
     let (asked, answered) = two.asked_during(|| ());
-    assert!(asked > 50, "{asked}");
+    assert!(asked > 20, "{asked}");
     assert_eq!(asked, answered);
 
     for at in [0, 1] {
@@ -85,12 +85,12 @@ fn one_peer_of_fifty_changes_and_another_loses_nothing() {
     }
     second.normalise();
     let (asked, answered) = two.asked_during(|| {
-        for wanted in [&second, &first, &second] {
+        for wanted in [&second, &first].into_iter().cycle().take(10) {
             let steps = two.becomes(0, wanted);
             assert!(steps.len() <= 3, "{steps:?}");
         }
     });
-    println!("{answered} of {asked} answered while one of fifty peers changed three times");
+    println!("{answered} of {asked} answered while one of fifty peers changed ten times");
     assert_eq!(asked, answered);
 
     // Its twin: who removes the peer and makes it again, as a whole configuration would, is found.
