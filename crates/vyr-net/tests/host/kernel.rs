@@ -34,7 +34,7 @@ fn the_probe_says_whether_there_is_wireguard() {
 
 #[test]
 fn without_wireguard_nothing_is_begun() {
-    if !is_able("kernel::without_wireguard_nothing_is_begun", &["nft"]) {
+    if !is_able("kernel::without_wireguard_nothing_is_begun", &["nft", "wg"]) {
         return;
     }
     let space = Namespace::make().expect("it was made before");

@@ -7,14 +7,11 @@ use crate::place::{is_able, not_run};
 use crate::tunnel::{PRIVATE, Two, shows};
 
 fn is_here(test: &str) -> bool {
-    if !is_able(test, &["nft", "wg", "wireguard-go"]) {
-        return false;
-    }
     let tun = std::path::Path::new("/dev/net/tun").exists();
     if !tun {
         not_run(test, "there is no /dev/net/tun");
     }
-    tun
+    is_able(test, &["nft", "wg", "wireguard-go"]) && tun
 }
 
 #[test]
