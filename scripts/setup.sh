@@ -70,6 +70,7 @@ if [[ $task == test ]]; then
     want nft nftables "loads our firewalls into a kernel"
     want ip iproute2 "makes the networks in which they are tried"
     want wg-quick wireguard-tools "reads our configurations with a program that is not ours"
+    want wireguard-go wireguard-go "carries tunnels where the kernel has no WireGuard"
     want zbarimg zbar-tools "reads our QR codes as a telephone does"
 fi
 if [[ $full ]]; then

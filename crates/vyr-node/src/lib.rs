@@ -22,6 +22,7 @@ mod data_dir;
 mod doctor;
 pub mod guidance;
 pub mod keys;
+pub mod network;
 pub mod node;
 pub mod otlp;
 pub mod process;

@@ -1,5 +1,6 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
+mod network;
 mod node;
 mod site;
 
@@ -9,6 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 
+pub(crate) use network::{
+    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, RollbackArgs, ServerCommand,
+};
 pub(crate) use node::{
     Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, SchedCommand,
     StateCommand, SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
@@ -87,6 +91,13 @@ pub(crate) enum Command {
     History(HistoryArgs),
     Explain(ExplainArgs),
     Graph(GraphArgs),
+    Apply(ApplyArgs),
+    Confirm(ConfirmArgs),
+    Rollback(RollbackArgs),
+    Drift(DriftArgs),
+    /// This host's own keys
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// People's devices
     #[command(subcommand)]
     Client(ClientCommand),

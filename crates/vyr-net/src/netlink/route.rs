@@ -121,8 +121,11 @@ fn read_link(body: &[u8]) -> Result<Found, NetError> {
     Ok(found)
 }
 
+/// Something of the link with an index; none: it is not ours to see.
+type OfLink = Option<(u32, IpNet)>;
+
 /// The link's index and the address; none for what is not ours to see.
-fn read_address(body: &[u8]) -> Result<Option<(u32, IpNet)>, NetError> {
+fn read_address(body: &[u8]) -> Result<OfLink, NetError> {
     let [family, bits, _, scope]: [u8; 4] = wire::bytes(body, 0)?;
     let index = u32::from_ne_bytes(wire::bytes(body, 4)?);
     let (mut address, mut local) = (None, None);
@@ -145,7 +148,7 @@ fn read_address(body: &[u8]) -> Result<Option<(u32, IpNet)>, NetError> {
 }
 
 /// The link's index and the prefix, of a route that has our number.
-fn read_route(body: &[u8]) -> Result<Option<(u32, IpNet)>, NetError> {
+fn read_route(body: &[u8]) -> Result<OfLink, NetError> {
     let [family, bits, _, _]: [u8; 4] = wire::bytes(body, 0)?;
     let [table, protocol, _, kind]: [u8; 4] = wire::bytes(body, 4)?;
     let flags = u32::from_ne_bytes(wire::bytes(body, 8)?);
@@ -267,7 +270,7 @@ impl Route {
         doing: &str,
         kinds: (u16, u16),
         header: usize,
-        read: fn(&[u8]) -> Result<Option<(u32, IpNet)>, NetError>,
+        read: fn(&[u8]) -> Result<OfLink, NetError>,
     ) -> Result<ByLink, NetError> {
         let mut found = ByLink::new();
         let mut items = 0;
@@ -382,6 +385,11 @@ impl Route {
 }
 
 #[cfg(test)]
+#[path = "../../tests/host/place.rs"]
+#[expect(dead_code, reason = "the tests of a whole host use the rest")]
+mod place;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -392,6 +400,41 @@ mod tests {
             // No panic, whatever it is.
             let _ = (read_link(&body), read_address(&body), read_route(&body));
         }
+    }
+
+    /// Which kinds a kernel knows differs; WireGuard's links are made as those of any other kind.
+    #[test]
+    fn links_are_made_and_removed() {
+        let test = "netlink::route::tests::links_are_made_and_removed";
+        if !place::is_able(test, &[]) {
+            return;
+        }
+        let space = place::Namespace::make().expect("it was made before");
+        let kinds = ["bridge", "dummy", "ifb"];
+        let known =
+            |kind: &&str| space.try_run("ip", &["link", "add", "vyr-try", "type", kind]).is_ok();
+        let Some(kind) = kinds.into_iter().find(known) else {
+            return place::not_run(test, "the kernel makes no simple links");
+        };
+        space.run("ip link del vyr-try");
+        let (made, again, found, gone) = space.inside(|| {
+            let mut route = Route::open().expect("a socket");
+            let made = route.add_link("vyr-a", kind);
+            let again = route.add_link("vyr-a", kind);
+            let found = route.link("vyr-a").expect("an answer").expect("it is there");
+            assert!(route.links().expect("a list").contains(&found));
+            route.set_mtu("vyr-a", 1300).expect("it is set");
+            route.set_up("vyr-a", true).expect("it is set");
+            let now = route.link("vyr-a").expect("an answer").expect("it is there");
+            assert_eq!(now, Found { mtu: 1300, up: true, ..found.clone() });
+            route.del_link("vyr-a").expect("it is removed");
+            (made, again, found, route.link("vyr-a").expect("an answer"))
+        });
+        made.expect("it is made");
+        assert!(matches!(again, Err(NetError::Kernel { source: Errno::EXIST, .. })), "{again:?}");
+        assert_eq!((found.name.as_str(), found.kind.as_deref()), ("vyr-a", Some(kind)));
+        assert_eq!(gone, None);
+        assert!(space.try_run("ip", &["link", "show", "vyr-a"]).is_err());
     }
 
     #[test]

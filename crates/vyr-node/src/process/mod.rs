@@ -33,6 +33,8 @@ pub enum Role {
     Api,
     /// Owns the kernel's programs that hint to the threads of `tasks`.
     Guide,
+    /// Takes a change of the network back when it is time.
+    ConfirmTimer,
     /// Becomes the owner's command that keeps checkpoints; sees no stranger's byte.
     Keep,
 }
@@ -45,13 +47,15 @@ impl Role {
             Self::Compile => "__compile",
             Self::Api => "__api",
             Self::Guide => "__guide",
+            Self::ConfirmTimer => "__confirm-timer",
             Self::Keep => "__keep",
         }
     }
 
     /// The role that `argument` selects.
     pub fn from_argument(argument: &str) -> Option<Self> {
-        let all = [Self::Tasks, Self::Compile, Self::Api, Self::Guide, Self::Keep];
+        let all =
+            [Self::Tasks, Self::Compile, Self::Api, Self::Guide, Self::ConfirmTimer, Self::Keep];
         all.into_iter().find(|role| role.argument() == argument)
     }
 
@@ -64,7 +68,7 @@ impl Role {
             Self::Tasks => Some(60801),
             Self::Compile => Some(60802),
             Self::Guide => Some(60803),
-            Self::Api | Self::Keep => None,
+            Self::Api | Self::ConfirmTimer | Self::Keep => None,
         }
     }
 }
@@ -77,6 +81,7 @@ pub fn serve(role: Role, arguments: &[String]) -> u8 {
         Role::Compile => compile::serve(arguments),
         Role::Api => api::run(),
         Role::Guide => guide::serve(arguments),
+        Role::ConfirmTimer => crate::network::serve(arguments),
         Role::Keep => keeper::serve(arguments),
     }
 }

@@ -8,6 +8,7 @@ mod events;
 mod generate;
 mod key;
 mod link;
+mod network;
 mod node;
 mod run;
 mod sched;
@@ -66,6 +67,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Explain(args) => site::explain(&args, json),
         Command::Client(ClientCommand::Export(args)) => site::client_export(args, json),
         Command::Graph(args) => site::graph(&args, json),
+        Command::Apply(args) => network::apply(&open()?, &args, json),
+        Command::Confirm(args) => network::confirm(&open()?, &args, json),
+        Command::Rollback(args) => network::rollback(&open()?, &args, json),
+        Command::Drift(args) => network::drift(&open()?, &args, json),
+        Command::Server(command) => network::server(&open()?, command, json),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir)?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {

@@ -1,0 +1,377 @@
+//! One change of the network: made, confirmed, taken back.
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use vyr_base::Digest;
+use vyr_net::{Op, State, ops, undo, wanted};
+use vyr_plan::{Plan, Root, Signed, approve, prove};
+
+use super::backends::able;
+use super::keys::directory;
+use super::record::{Lock, Record, pending};
+use super::timer::Timer;
+use super::{BackendChoice, Last, LinkKeys, NetworkError, Pending, Phase};
+
+/// How often a way back is tried before it is said that it fails.
+const ATTEMPTS: usize = 3;
+
+/// How long a probe waits for its connection.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct ApplyRequest<'a> {
+    /// The plan, as its file has it.
+    pub plan: &'a [u8],
+    /// Approvals of it.
+    pub signed: &'a [Signed],
+    /// The name of this host in the plan.
+    pub machine: &'a str,
+    /// Who asks, for whoever comes second.
+    pub by: &'a str,
+    /// The change is taken back after so long, unless it is confirmed; none: it is confirmed at
+    /// once, if all probes answer.
+    pub within: Option<Duration>,
+    /// Addresses that must answer a new TCP connection when all is done.
+    pub probes: &'a [String],
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// What reads and changes the host.
+    pub backend: BackendChoice,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Applied {
+    /// The plan.
+    pub plan: Digest,
+    /// The plan before it.
+    pub base: Option<Digest>,
+    /// Who approved it.
+    pub approvers: Vec<String>,
+    /// The steps, in order; none: the host was as the plan says.
+    pub steps: Vec<String>,
+    /// The host as it was, and as it is now.
+    pub before: Digest,
+    /// The host as it is now, or would be.
+    pub after: Digest,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was to be done.
+    Nothing,
+    /// Nothing was done: it was asked what would be.
+    Shown,
+    /// It waits to be confirmed until then.
+    Waits(Timestamp),
+    /// It is done.
+    Confirmed,
+}
+
+/// How a host stands to its plan.
+#[derive(Debug)]
+pub struct Standing {
+    /// The plan it is compared with: the one that waits, else the confirmed one.
+    pub plan: Digest,
+    /// Whether the plan waits to be confirmed, and until when.
+    pub waits: Option<Timestamp>,
+    /// The digest of the host as it should be.
+    pub wanted: Digest,
+    /// The digest of the host as it is.
+    pub found: Digest,
+    /// What would make the host as it should be: none, and it is.
+    pub differences: Vec<String>,
+}
+
+/// The network of this host.
+#[derive(Debug)]
+pub struct Network {
+    record: Record,
+}
+
+impl Network {
+    /// That of a data directory.
+    pub fn open(data: &Path) -> Result<Self, NetworkError> {
+        Ok(Self { record: Record::open(data)? })
+    }
+
+    /// The private keys of its links.
+    pub fn keys(&self) -> LinkKeys {
+        LinkKeys::new(directory(self.record.directory()))
+    }
+
+    /// Makes the host as a plan says, with a way back.
+    pub fn apply(&self, request: &ApplyRequest<'_>) -> Result<Applied, NetworkError> {
+        let plan = Plan::parse(request.plan)?;
+        let digest = Digest::of(request.plan);
+        let lock = self.record.lock()?;
+        self.recover(&lock)?;
+        if let Some(waits) = self.record.pending()? {
+            let Pending { plan, by, deadline, .. } = waits;
+            return Err(NetworkError::Pending { plan, by, deadline });
+        }
+        let confirmed = self.record.confirmed()?;
+        let base = confirmed.as_ref().map(|(digest, _)| *digest);
+        let approvers = allowed(&plan, &digest, confirmed.as_ref(), request.signed)?;
+        let resolve = |endpoint: &str| resolve(endpoint);
+        let want = wanted(&plan, request.machine, &resolve)?;
+        let keys = self.keys();
+        if let Some(machine) = plan.machine(request.machine) {
+            keys.check(machine)?;
+        }
+        let mut backend = request.backend.open();
+        able(&*backend, !want.links.is_empty())?;
+        let observed = backend.read()?;
+        let from = observed.state_for(&want);
+        let steps = ops(&from, &want);
+        let mut applied = Applied {
+            plan: digest,
+            base,
+            approvers,
+            steps: steps.iter().map(ToString::to_string).collect(),
+            before: from.digest()?,
+            after: want.digest()?,
+            outcome: Outcome::Shown,
+        };
+        if request.dry_run {
+            return Ok(applied);
+        }
+        undo(&steps, &from).map_err(NetworkError::NoWayBack)?;
+        if steps.is_empty() && base == Some(digest) {
+            applied.outcome = Outcome::Nothing;
+            return Ok(applied);
+        }
+        // What comes back is what the plan before wanted of endpoints, not what peers taught.
+        let before = match &confirmed {
+            Some((_, base)) => wanted(base, request.machine, &resolve).unwrap_or_default(),
+            None => State::default(),
+        };
+        let before = observed.state_for(&before);
+        self.record.keep(&digest, request.plan)?;
+        let within = request.within.unwrap_or(PROBE_PATIENCE * 2);
+        let (choice, by) = (request.backend.clone(), request.by);
+        let states = (before, want);
+        let mut change =
+            pending(digest, base, request.machine, by, within, choice, states).map_err(
+                |source| NetworkError::File { path: self.record.directory().to_owned(), source },
+            )?;
+        self.record.set_pending(&lock, &change)?;
+        let timer = match Timer::arm(self.record.directory(), &change) {
+            Ok(timer) => timer,
+            Err(why) => {
+                self.close(&lock, &change, "taken back", "the timer could not be armed")?;
+                return Err(NetworkError::Timer(why));
+            }
+        };
+        let done = backend.apply(&steps, &keys).map_err(|e| e.to_string());
+        let done = done.and_then(|()| self.holds(&change)).and_then(|()| answer(request.probes));
+        if let Err(what) = done {
+            let back = self.take_back(&lock, &change, &what);
+            timer.dismiss();
+            return Err(match back {
+                Ok(()) => NetworkError::TakenBack { what },
+                Err(back) => NetworkError::Stuck { what, back: back.to_string() },
+            });
+        }
+        if request.within.is_none() {
+            self.record.confirm(&lock, &digest)?;
+            self.close(&lock, &change, "confirmed", "no confirmation was asked for")?;
+            timer.dismiss();
+            applied.outcome = Outcome::Confirmed;
+            return Ok(applied);
+        }
+        change.phase = Phase::Waiting;
+        self.record.set_pending(&lock, &change)?;
+        timer.leave().map_err(NetworkError::Timer)?;
+        applied.outcome = Outcome::Waits(change.deadline);
+        Ok(applied)
+    }
+
+    /// Keeps the change that waits. `plan`: only if it is this one.
+    pub fn confirm(&self, plan: Option<&Digest>) -> Result<Pending, NetworkError> {
+        let lock = self.record.lock()?;
+        self.recover(&lock)?;
+        let change = self.waiting(plan)?;
+        self.holds(&change).map_err(|why| NetworkError::Differs(vec![why]))?;
+        self.record.confirm(&lock, &change.plan)?;
+        self.close(&lock, &change, "confirmed", "it was confirmed")?;
+        Ok(change)
+    }
+
+    /// Takes the change back that waits.
+    pub fn rollback(&self, plan: Option<&Digest>) -> Result<Pending, NetworkError> {
+        let lock = self.record.lock()?;
+        self.recover(&lock)?;
+        let change = self.waiting(plan)?;
+        self.take_back(&lock, &change, "it was asked for")?;
+        Ok(change)
+    }
+
+    /// How the host stands to the plan that waits or is confirmed. Nothing is changed, but what was
+    /// left in the middle is taken back first.
+    pub fn standing(
+        &self,
+        machine: &str,
+        backend: &BackendChoice,
+    ) -> Result<Standing, NetworkError> {
+        let lock = self.record.lock()?;
+        self.recover(&lock)?;
+        let (plan, waits, want) = match self.record.pending()? {
+            Some(change) => (change.plan, Some(change.deadline), change.wanted),
+            None => {
+                let (digest, plan) = self.record.confirmed()?.ok_or(NetworkError::NoPlan)?;
+                (digest, None, wanted(&plan, machine, &resolve)?)
+            }
+        };
+        let mut backend = backend.open();
+        let found = backend.read()?.state_for(&want);
+        let differences = ops(&found, &want).iter().map(ToString::to_string).collect();
+        let (wanted, found) = (want.digest()?, found.digest()?);
+        Ok(Standing { plan, waits, wanted, found, differences })
+    }
+
+    /// Takes back what a process that died left in the middle, or a timer that died left too long.
+    fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
+        let Some(change) = self.record.pending()? else { return Ok(()) };
+        if change.is_of_another_boot() {
+            // The kernel has forgotten all of it.
+            return self.close(lock, &change, "taken back", "the machine was started anew");
+        }
+        // Whoever takes steps holds the lock, and this process has it.
+        let abandoned = change.phase == Phase::Changing;
+        if abandoned || change.left().is_zero() {
+            let why = if abandoned { "who made it died" } else { "nobody confirmed it" };
+            self.take_back(lock, &change, why)?;
+        }
+        Ok(())
+    }
+
+    /// What the timer does when it is time, or when who made the change died.
+    pub(super) fn expire(&self, id: &str, why: &str) -> Result<(), NetworkError> {
+        let lock = self.record.lock()?;
+        match self.record.pending()? {
+            // Its phase is of no matter: whoever made it did not say that all is done, or too much
+            // time has passed.
+            Some(change) if change.id == id => self.take_back(&lock, &change, why),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a change still waits.
+    pub(super) fn is_pending(&self, id: &str) -> bool {
+        // What cannot be read is looked at again under the lock.
+        self.record.pending().map_or(true, |change| change.is_some_and(|change| change.id == id))
+    }
+
+    fn waiting(&self, plan: Option<&Digest>) -> Result<Pending, NetworkError> {
+        let Some(change) = self.record.pending()? else {
+            let last = self.record.last()?;
+            let said = |last: Last| {
+                format!(
+                    "the last, {}, was {} at {} ({})",
+                    last.plan, last.outcome, last.at, last.why
+                )
+            };
+            return Err(NetworkError::Nothing(last.map(said)));
+        };
+        match plan {
+            Some(asked) if *asked != change.plan => {
+                Err(NetworkError::OtherPlan { waits: change.plan, asked: *asked })
+            }
+            _ => Ok(change),
+        }
+    }
+
+    /// Whether the host is what a change wants; else what is not.
+    fn holds(&self, change: &Pending) -> Result<(), String> {
+        let found = change.backend.open().read().map_err(|e| e.to_string())?;
+        let left = ops(&found.state_for(&change.wanted), &change.wanted);
+        match left.first() {
+            None => Ok(()),
+            Some(first) => Err(format!("after all steps {} are still to do: {first}", left.len())),
+        }
+    }
+
+    fn take_back(&self, lock: &Lock, change: &Pending, why: &str) -> Result<(), NetworkError> {
+        let mut backend = change.backend.open();
+        let mut left = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let found = backend.read()?.state_for(&change.before);
+            left = ops(&found, &change.before);
+            if left.is_empty() {
+                return self.close(lock, change, "taken back", why);
+            }
+            backend.apply(&left, &self.keys())?;
+        }
+        let found = backend.read()?.state_for(&change.before);
+        if found == change.before {
+            return self.close(lock, change, "taken back", why);
+        }
+        Err(NetworkError::Differs(left.iter().map(Op::to_string).collect()))
+    }
+
+    fn close(
+        &self,
+        lock: &Lock,
+        change: &Pending,
+        outcome: &str,
+        why: &str,
+    ) -> Result<(), NetworkError> {
+        let last = Last {
+            plan: change.plan,
+            by: change.by.clone(),
+            outcome: outcome.to_owned(),
+            why: why.to_owned(),
+            at: Timestamp::now(),
+        };
+        self.record.end(lock, &last)
+    }
+}
+
+/// Who approved a plan over the confirmed one; the confirmed one itself needs nobody again.
+fn allowed(
+    plan: &Plan,
+    digest: &Digest,
+    confirmed: Option<&(Digest, Plan)>,
+    signed: &[Signed],
+) -> Result<Vec<String>, NetworkError> {
+    let root = match confirmed {
+        Some((base, _)) if base == digest => return Ok(Vec::new()),
+        Some((base, confirmed)) => {
+            if plan.parent != Some(*base) {
+                let (parent, base) = (plan.parent, Some(*base));
+                return Err(NetworkError::Base { plan: *digest, parent, base });
+            }
+            Root::Plan(confirmed, *base)
+        }
+        // The first plan of a host: its own operators, from now on.
+        None => Root::Keys(&plan.trust),
+    };
+    let approved = approve(plan, digest, root, signed, Timestamp::now())?;
+    let violations = prove(plan, confirmed.map(|(_, plan)| plan));
+    if !violations.is_empty() {
+        return Err(NetworkError::Broken(violations));
+    }
+    Ok(approved.approvers.into_iter().map(|one| one.principal).collect())
+}
+
+fn resolve(endpoint: &str) -> Option<SocketAddr> {
+    endpoint.to_socket_addrs().ok()?.next()
+}
+
+/// Opens a new connection to each; an old one may live on where a new one cannot begin.
+fn answer(probes: &[String]) -> Result<(), String> {
+    for probe in probes {
+        let fail = |why: String| format!("{probe} does not answer: {why}");
+        let address = resolve(probe).ok_or_else(|| fail("it has no address".into()))?;
+        TcpStream::connect_timeout(&address, PROBE_PATIENCE).map_err(|e| fail(e.to_string()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! The network of this host: one plan after the other, and a way back from each.
+//!
+//! ```text
+//! plan, approvals --> checked: epoch, parent, operators in charge, invariants, keys
+//!                       |
+//! observe -> steps -> pending.json on the disk -> a timer process is armed -> steps -> read back
+//!                                                     |                                   |
+//!                         deadline, or we died: steps back <-------------------- waits for `confirm`
+//! ```
+//!
+//! Invariants:
+//! 1. Nothing is changed before the way back is on the disk and another process watches it.
+//! 2. What is confirmed is a whole plan: `plan.json` is replaced after what was read back equals it.
+//! 3. One change at a time: who comes second is told who came first.
+//! 4. Who dies in the middle, or is never confirmed, leaves the host as it was.
+//!
+//! Not here: how steps are found and taken (`vyr-net`), what a plan says (`vyr-plan`).
+
+mod backends;
+mod change;
+mod error;
+mod keys;
+mod record;
+mod timer;
+
+pub use backends::{BackendChoice, BackendKind};
+pub use change::{Applied, ApplyRequest, Network, Outcome, Standing};
+pub use error::NetworkError;
+pub use keys::LinkKeys;
+pub use record::{Last, Pending, Phase};
+pub(crate) use timer::serve;

@@ -1,0 +1,282 @@
+//! What is on the disk: the confirmed plan, the change that waits, and how the last one ended.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use vyr_base::Digest;
+use vyr_net::State;
+use vyr_plan::Plan;
+use vyr_plan::plan::PLAN_BYTES_MAX;
+
+use super::{BackendChoice, NetworkError};
+use crate::data_dir::replace;
+
+/// Bytes of `pending.json`: two states of a host with all the peers there can be.
+const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// How long one process waits for another's change.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The form of [`Pending`].
+const VERSION: u8 = 1;
+
+/// How far a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Steps are being taken: who finds this and no process at work takes them back.
+    Changing,
+    /// All were taken; it waits to be confirmed.
+    Waiting,
+}
+
+/// A change that is not confirmed yet: all that taking it back needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    version: u8,
+    /// Which change this is: drawn at random.
+    pub id: String,
+    /// The plan it leads to.
+    pub plan: Digest,
+    /// The plan that was confirmed before; none: none was.
+    pub base: Option<Digest>,
+    /// The name of this host in the plan.
+    pub machine: String,
+    /// Who made it.
+    pub by: String,
+    /// When.
+    pub begun: Timestamp,
+    /// When it is taken back, as people read it.
+    pub deadline: Timestamp,
+    /// The same in milliseconds of `CLOCK_BOOTTIME`, which nobody sets.
+    pub deadline_boot_ms: u64,
+    /// Which boot that clock counts from.
+    pub boot: String,
+    /// What reads and changes the host.
+    pub backend: BackendChoice,
+    /// How far it is.
+    pub phase: Phase,
+    /// The host as it was.
+    pub before: State,
+    /// The host as it is to be.
+    pub wanted: State,
+}
+
+/// How the last change ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Last {
+    /// Its plan.
+    pub plan: Digest,
+    /// Who made it.
+    pub by: String,
+    /// `confirmed` or `taken back`.
+    pub outcome: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A new change, before it has begun.
+pub(super) fn pending(
+    plan: Digest,
+    base: Option<Digest>,
+    machine: &str,
+    by: &str,
+    within: Duration,
+    backend: BackendChoice,
+    states: (State, State),
+) -> io::Result<Pending> {
+    let mut id = [0_u8; 16];
+    rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty())?;
+    let begun = Timestamp::now();
+    let ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    Ok(Pending {
+        version: VERSION,
+        id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        plan,
+        base,
+        machine: machine.to_owned(),
+        by: by.to_owned(),
+        begun,
+        deadline: begun.checked_add(within).unwrap_or(Timestamp::MAX),
+        deadline_boot_ms: boot_ms().saturating_add(ms),
+        boot: boot_id()?,
+        backend,
+        phase: Phase::Changing,
+        before: states.0,
+        wanted: states.1,
+    })
+}
+
+impl Pending {
+    /// Milliseconds until it is taken back.
+    pub(super) fn left(&self) -> Duration {
+        Duration::from_millis(self.deadline_boot_ms.saturating_sub(boot_ms()))
+    }
+
+    /// Whether the machine was started anew since: then nothing of the change is left.
+    pub(super) fn is_of_another_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot != self.boot)
+    }
+}
+
+/// Milliseconds since the machine was started, sleep included.
+fn boot_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000
+        + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// The directory `DATA/network`.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    directory: PathBuf,
+}
+
+/// Nobody else changes the network while this lives.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
+impl Record {
+    pub(super) fn open(data: &Path) -> Result<Self, NetworkError> {
+        let directory = data.join("network");
+        for path in [directory.clone(), super::keys::directory(&directory), directory.join("plans")]
+        {
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(NetworkError::File { path, source }),
+            }
+        }
+        Ok(Self { directory })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Waits for whoever changes the network now, but not for ever.
+    pub(super) fn lock(&self) -> Result<Lock, NetworkError> {
+        let path = self.directory.join("lock");
+        let file = |source| NetworkError::File { path: path.clone(), source };
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(file)?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(lock)),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(NetworkError::Busy(PATIENCE)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(file(e.into())),
+            }
+        }
+    }
+
+    fn read(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>, NetworkError> {
+        let path = self.directory.join(name);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(NetworkError::File { path, source }),
+        };
+        let mut bytes = Vec::new();
+        match file.take(most as u64 + 1).read_to_end(&mut bytes) {
+            Ok(_) if bytes.len() <= most => Ok(Some(bytes)),
+            Ok(_) => Err(NetworkError::Record { path, why: format!("it has over {most} bytes") }),
+            Err(source) => Err(NetworkError::File { path, source }),
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), NetworkError> {
+        let path = self.directory.join(name);
+        replace(&path, bytes).map_err(|source| NetworkError::File { path, source })
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        most: usize,
+    ) -> Result<Option<T>, NetworkError> {
+        let Some(bytes) = self.read(name, most)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| NetworkError::Record {
+            path: self.directory.join(name),
+            why: e.to_string(),
+        })
+    }
+
+    fn encode<T: Serialize>(&self, name: &str, value: &T) -> Result<(), NetworkError> {
+        let bytes = serde_json::to_vec(value).map_err(|e| NetworkError::Record {
+            path: self.directory.join(name),
+            why: e.to_string(),
+        })?;
+        self.write(name, &bytes)
+    }
+
+    /// The change that waits or was left in the middle.
+    pub(super) fn pending(&self) -> Result<Option<Pending>, NetworkError> {
+        self.decode("pending.json", PENDING_BYTES_MAX)
+    }
+
+    pub(super) fn set_pending(&self, _: &Lock, pending: &Pending) -> Result<(), NetworkError> {
+        self.encode("pending.json", pending)
+    }
+
+    /// How the last change ended.
+    pub(super) fn last(&self) -> Result<Option<Last>, NetworkError> {
+        self.decode("last.json", 1 << 16)
+    }
+
+    /// The change has ended: the order is that of what must survive a crash in between.
+    pub(super) fn end(&self, _: &Lock, last: &Last) -> Result<(), NetworkError> {
+        self.encode("last.json", last)?;
+        let path = self.directory.join("pending.json");
+        let removed = fs::remove_file(&path)
+            .and_then(|()| File::open(&self.directory))
+            .and_then(|directory| directory.sync_all());
+        removed.map_err(|source| NetworkError::File { path, source })
+    }
+
+    /// Keeps a plan beside the change that leads to it.
+    pub(super) fn keep(&self, plan: &Digest, bytes: &[u8]) -> Result<(), NetworkError> {
+        self.write(&format!("plans/{}.json", plan.hex()), bytes)
+    }
+
+    /// The plan that is confirmed.
+    pub(super) fn confirmed(&self) -> Result<Option<(Digest, Plan)>, NetworkError> {
+        let Some(bytes) = self.read("plan.json", PLAN_BYTES_MAX)? else { return Ok(None) };
+        let plan = Plan::parse(&bytes)?;
+        Ok(Some((Digest::of(&bytes), plan)))
+    }
+
+    /// Makes a kept plan the confirmed one.
+    pub(super) fn confirm(&self, _: &Lock, plan: &Digest) -> Result<(), NetworkError> {
+        let name = format!("plans/{}.json", plan.hex());
+        let bytes = self.read(&name, PLAN_BYTES_MAX)?.unwrap_or_default();
+        if Digest::of(&bytes) != *plan {
+            let why = "its digest is another one".to_owned();
+            return Err(NetworkError::Record { path: self.directory.join(name), why });
+        }
+        self.write("plan.json", &bytes)
+    }
+}
