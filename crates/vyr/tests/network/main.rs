@@ -10,6 +10,7 @@
 //! that name.
 
 mod answers;
+mod apply;
 mod clients;
 mod defects;
 mod firewall;

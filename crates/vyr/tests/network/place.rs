@@ -128,7 +128,18 @@ impl Namespace {
         })
     }
 
-    fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
+    /// The process whose namespace it is.
+    pub(crate) fn id(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    /// Runs a program inside; what it printed, or what it said.
+    pub(crate) fn run(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, String> {
         self.inside(|| {
             let mut child = Command::new(program)
                 .args(arguments)
@@ -175,7 +186,7 @@ impl Namespace {
         found.flatten().cloned().collect()
     }
 
-    fn ip(&self, commands: &str) {
+    pub(crate) fn ip(&self, commands: &str) {
         let done = self.run("ip", &["-batch", "-"], commands);
         done.unwrap_or_else(|e| panic!("ip: {e}\n{commands}"));
     }
