@@ -129,7 +129,8 @@ fn a_thousand_peers_are_set_and_read() {
     let two = Two::new("m", true);
     let mut wanted = two.host(0, 1000);
     // One with more addresses than a message carries.
-    let many = (0..3000).map(|n| format!("fd00:{n:x}::/32").parse().expect("a prefix"));
+    let many = (0..3000).map(|n| format!("fd00:{n:x}::/32"));
+    let many = many.map(|text| text.parse::<ipnet::IpNet>().expect("a prefix"));
     wanted.links[0].peers[500].allowed_ips.extend(many);
     wanted.normalise();
     two.becomes(0, &wanted);
