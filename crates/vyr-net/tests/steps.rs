@@ -277,6 +277,28 @@ proptest! {
     }
 
     #[test]
+    fn from_wherever_it_stops_both_ways_keep_the_laws(a in state(), b in state(), at in 0usize..40) {
+        let steps = ops(&a, &b);
+        let stopped = carried_out(&a, &steps[..at.min(steps.len())]).expect("a law");
+        for goal in [&a, &b] {
+            let seen = stopped.clone().without_learnt(goal);
+            let rest = ops(&seen, goal);
+            for (name, law) in LAWS {
+                law(&seen, goal, &rest).map_err(|wrong| {
+                    TestCaseError::fail(format!("{name}: {wrong}\n{rest:#?}"))
+                })?;
+            }
+            // What is both already is not made larger.
+            let rules = |state: &State| state.firewall.as_ref().map_or(0, Ruleset::rules);
+            let mut now = seen;
+            for step in &rest {
+                now.take(step).expect("a law");
+                prop_assert!(rules(&now) <= rules(&a) + rules(&b));
+            }
+        }
+    }
+
+    #[test]
     fn steps_are_lines_and_documents(a in state(), b in state()) {
         for step in ops(&a, &b) {
             prop_assert!(!step.to_string().contains('\n'));

@@ -167,3 +167,27 @@ fn a_union_has_no_name_twice_and_each_reference_its_target() {
         }
     }
 }
+
+#[test]
+fn both_and_one_of_them_is_both() {
+    let all = tables();
+    for old in &all {
+        for new in &all {
+            let both = union(old, new);
+            for one in [old, new] {
+                assert_eq!(union(&both, one), both);
+                assert_eq!(union(one, &both), both);
+            }
+        }
+    }
+    // One that has a rule more in its place is another: both are needed again.
+    let (old, new) = (&all[0], &all[1]);
+    let both = union(old, new);
+    let mut objects: Vec<Value> = both.clone().into();
+    objects.push(json!({"rule": {
+        "family": "inet", "table": "vyr", "chain": "o.input", "expr": [{"accept": null}],
+    }}));
+    let wider = Ruleset::try_from(objects).expect("its form is good");
+    assert_eq!(union(&wider, old).rules(), wider.rules() + old.rules());
+    assert_eq!(union(&wider, new), wider);
+}

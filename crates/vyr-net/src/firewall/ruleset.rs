@@ -285,21 +285,52 @@ fn transaction(commands: impl IntoIterator<Item = Value>) -> String {
 /// What neither speaks of, packets between interfaces that are not links, passes as before, and so
 /// does the way of management: it is in every plan, and a packet of it that both plans accept is
 /// accepted twice. A packet that one of them masquerades leaves masqueraded.
+///
+/// Both of two of which one is already both, with the other in it, is that one: going on or back
+/// from wherever a change was interrupted makes nothing larger.
 pub fn union(old: &Ruleset, new: &Ruleset) -> Ruleset {
+    if old.has_in_it(new) {
+        return old.clone();
+    }
+    if new.has_in_it(old) {
+        return new.clone();
+    }
     let mut all: Vec<Value> = vec![json!({"table": {"family": FAMILY, "name": TABLE}})];
-    for (at, part) in [old, new].into_iter().enumerate() {
-        for object in part.0.iter().filter(|object| object.get("table").is_none()) {
-            let mut object = object.clone();
+    all.extend(old.part(0).chain(new.part(1)));
+    // The parts are in normal form and their names differ: this sorts them, and refuses nothing.
+    Ruleset::try_from(all).unwrap_or_else(|_| new.clone())
+}
+
+impl Ruleset {
+    /// Its objects as part of a union.
+    fn part(&self, at: usize) -> impl Iterator<Item = Value> {
+        let inner = self.0.iter().filter(|object| object.get("table").is_none());
+        inner.cloned().map(move |mut object| {
             if let Value::Object(kinds) = &mut object {
                 for (kind, fields) in kinds {
                     rename(kind, fields, PARTS[at], at);
                 }
             }
-            all.push(object);
-        }
+            object
+        })
     }
-    // The parts are in normal form and their names differ: this sorts them, and refuses nothing.
-    Ruleset::try_from(all).unwrap_or_else(|_| new.clone())
+
+    /// Whether this is a union of which the other is a part: all of its chains, and in them its
+    /// rules and no others.
+    fn has_in_it(&self, other: &Self) -> bool {
+        let is_of = |object: &&Value, prefix: &str| {
+            let fields = object.as_object().and_then(|kinds| kinds.iter().next());
+            let name = fields.and_then(|(kind, fields)| {
+                fields.get(if kind == "rule" { "chain" } else { "name" })?.as_str()
+            });
+            name.is_some_and(|name| name.starts_with(prefix))
+        };
+        other.chains() > 0
+            && PARTS.iter().enumerate().any(|(at, prefix)| {
+                let mine = self.0.iter().filter(|object| is_of(object, prefix)).cloned();
+                mine.eq(other.part(at))
+            })
+    }
 }
 
 fn rename(kind: &str, fields: &mut Value, prefix: &str, later: usize) {
@@ -308,7 +339,7 @@ fn rename(kind: &str, fields: &mut Value, prefix: &str, later: usize) {
         match (name.as_str(), value) {
             ("name", value) | ("chain", value) => prepend(value, prefix),
             ("prio", Value::Number(number)) if kind == "chain" => {
-                let moved = number.as_i64().unwrap_or(0) + i64::from(later != 0);
+                let moved = number.as_i64().unwrap_or(0).saturating_add(i64::from(later != 0));
                 *number = moved.into();
             }
             ("expr" | "elem", value) => references(value, prefix),

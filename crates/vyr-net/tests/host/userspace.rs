@@ -1,10 +1,9 @@
 //! A real data plane beside the kernel: wireguard-go.
 
 use vyr_net::{AllowedIps, Op, PeerSet, undo};
-use vyr_plan::intent::Key;
 
 use crate::place::{is_able, not_run};
-use crate::tunnel::{PRIVATE, Two, shows};
+use crate::tunnel::{PRIVATE, Two, shows, stranger};
 
 fn is_here(test: &str) -> bool {
     let tun = std::path::Path::new("/dev/net/tun").exists();
@@ -71,13 +70,12 @@ fn one_peer_of_fifty_changes_and_another_loses_nothing() {
 
     // One gets another interval and an address of a second, which loses one to nobody.
     let mut second = first.clone();
-    let stranger = |n: u8| Key::from_bytes([n + 100; 32]);
     for peer in &mut second.links[0].peers {
         if peer.public_key == stranger(7) {
             peer.keepalive_s = Some(20);
             peer.allowed_ips.push("10.9.1.8/32".parse().expect("a prefix"));
         } else if peer.public_key == stranger(8) {
-            peer.allowed_ips = vec!["10.9.2.8/32".parse().expect("a prefix")];
+            peer.allowed_ips = vec!["10.9.9.8/32".parse().expect("a prefix")];
         }
     }
     second.normalise();
@@ -117,7 +115,7 @@ fn a_peer_that_has_gone_is_not_made_by_a_change() {
     let two = Two::new("g", false);
     let wanted = two.host(0, 2);
     two.becomes(0, &wanted);
-    let gone = Key::from_bytes([100; 32]);
+    let gone = stranger(0);
     two.spaces[0].run(&format!("wg set {} peer {gone} remove", two.links[0]));
     let set = |new| PeerSet {
         link: two.links[0].clone(),
