@@ -54,6 +54,61 @@ class Process(_message.Message):
     restarts: int
     def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
 
+class GetGuidanceRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Guidance(_message.Message):
+    __slots__ = ("tier", "why", "workers")
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    tier: str
+    why: str
+    workers: _containers.RepeatedCompositeFieldContainer[GuidedWorker]
+    def __init__(self, tier: _Optional[str] = ..., why: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[GuidedWorker, _Mapping]]] = ...) -> None: ...
+
+class GuidedWorker(_message.Message):
+    __slots__ = ("registered", "kernel_hints", "psi_hints", "timer_hints", "dropped", "acknowledged", "yields", "deferred", "looks", "critical_looks", "latencies")
+    class AcknowledgedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_HINTS_FIELD_NUMBER: _ClassVar[int]
+    PSI_HINTS_FIELD_NUMBER: _ClassVar[int]
+    TIMER_HINTS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    YIELDS_FIELD_NUMBER: _ClassVar[int]
+    DEFERRED_FIELD_NUMBER: _ClassVar[int]
+    LOOKS_FIELD_NUMBER: _ClassVar[int]
+    CRITICAL_LOOKS_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    registered: bool
+    kernel_hints: int
+    psi_hints: int
+    timer_hints: int
+    dropped: int
+    acknowledged: _containers.ScalarMap[str, int]
+    yields: int
+    deferred: int
+    looks: int
+    critical_looks: int
+    latencies: _containers.RepeatedCompositeFieldContainer[LatencyBucket]
+    def __init__(self, registered: bool = ..., kernel_hints: _Optional[int] = ..., psi_hints: _Optional[int] = ..., timer_hints: _Optional[int] = ..., dropped: _Optional[int] = ..., acknowledged: _Optional[_Mapping[str, int]] = ..., yields: _Optional[int] = ..., deferred: _Optional[int] = ..., looks: _Optional[int] = ..., critical_looks: _Optional[int] = ..., latencies: _Optional[_Iterable[_Union[LatencyBucket, _Mapping]]] = ...) -> None: ...
+
+class LatencyBucket(_message.Message):
+    __slots__ = ("up_to_ns", "count")
+    UP_TO_NS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    up_to_ns: int
+    count: int
+    def __init__(self, up_to_ns: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
 class ListTasksRequest(_message.Message):
     __slots__ = ("limit", "before", "alive")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
