@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Network, NetworkError, Pending};
+use crate::process::confine::confine_timer;
 use crate::process::{Role, this_binary};
 
 /// All steps were taken: wait for the deadline.
@@ -86,6 +87,9 @@ pub(crate) fn serve(arguments: &[String]) -> u8 {
     let Ok(ms) = ms.parse() else { return 2 };
     let deadline = Instant::now() + Duration::from_millis(ms);
     let _ = rustix::process::setsid();
+    if confine_timer().is_err() {
+        return 1;
+    }
     match watch(&PathBuf::from(data), id, deadline) {
         Ok(()) => 0,
         Err(_) => 1,

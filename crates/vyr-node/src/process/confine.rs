@@ -218,6 +218,25 @@ pub(super) fn confine_guide(has_programs: bool) -> Result<(), ConfineError> {
     install(&calls)
 }
 
+/// Confines the process that takes a change of the network back: one capability, for it and for the
+/// `nft` that it starts.
+pub(crate) fn confine_timer() -> Result<(), ConfineError> {
+    let kept = CapabilitySet::NET_ADMIN;
+    for one in CapabilitySet::all().iter().filter(|one| !kept.contains(*one)) {
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            // A kernel that does not know it does not give it either.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(e) => return Err(step("bounding set")(e)),
+        }
+    }
+    clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
+    let held = rustix::thread::capabilities(None).map_err(step("capabilities"))?.permitted & kept;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: held, permitted: held, inheritable: none };
+    set_capabilities(None, sets).map_err(step("capabilities"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))
+}
+
 /// What serving never needs: other programs, other processes, the kernel's own settings.
 const FORBIDDEN_FOR_API: [i64; 25] = [
     libc::SYS_execve,

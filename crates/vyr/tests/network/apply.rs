@@ -196,6 +196,17 @@ internet = false
         self.vyr(&["plan", "sign", "--site", site, "--key", key])
     }
 
+    /// The process that would take a change of this host back.
+    fn timer(&self) -> Option<u32> {
+        let data = self.path("data");
+        let data = data.to_str().expect("UTF-8");
+        fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {
+            let words = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let is_timer = words.contains("__confirm-timer") && words.contains(data);
+            is_timer.then(|| entry.file_name().to_str()?.parse().ok())?
+        })
+    }
+
     fn apply<'a>(&self, site: &'a str, plan: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         [&["apply", plan, "--site", site, "--machine", "nas", "--backend", "userspace"], more]
             .concat()
@@ -283,6 +294,16 @@ fn a_change_is_kept_if_confirmed_and_taken_back_if_not() {
     office.vyr(&office.apply(&site, &plan, &["--confirm-within", "2s"]));
     let applied = office.seen();
     assert!(applied.contains(&office.keys[0].1) && applied.contains("table inet vyr"), "{applied}");
+    let timer = office.timer().expect("a timer");
+    let status = fs::read_to_string(format!("/proc/{timer}/status")).expect("it runs");
+    let held = |set: &str| status.lines().find_map(|line| line.strip_prefix(set));
+    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(
+            held(set).map(str::trim),
+            Some("0000000000001000"),
+            "CAP_NET_ADMIN alone: {set}"
+        );
+    }
     // Two from one base: who comes second is told who came first.
     let (code, said) = office.fails(&office.apply(&site, &plan, &[]));
     assert!(code == Some(5) && said.contains("by ana"), "{said}");
