@@ -19,6 +19,9 @@ _vyr() {
             vyr,__generate)
                 cmd="vyr__subcmd____generate"
                 ;;
+            vyr,apply)
+                cmd="vyr__subcmd__apply"
+                ;;
             vyr,artifact)
                 cmd="vyr__subcmd__artifact"
                 ;;
@@ -37,11 +40,17 @@ _vyr() {
             vyr,completions)
                 cmd="vyr__subcmd__completions"
                 ;;
+            vyr,confirm)
+                cmd="vyr__subcmd__confirm"
+                ;;
             vyr,diff)
                 cmd="vyr__subcmd__diff"
                 ;;
             vyr,doctor)
                 cmd="vyr__subcmd__doctor"
+                ;;
+            vyr,drift)
+                cmd="vyr__subcmd__drift"
                 ;;
             vyr,events)
                 cmd="vyr__subcmd__events"
@@ -73,11 +82,17 @@ _vyr() {
             vyr,plan)
                 cmd="vyr__subcmd__plan"
                 ;;
+            vyr,rollback)
+                cmd="vyr__subcmd__rollback"
+                ;;
             vyr,run)
                 cmd="vyr__subcmd__run"
                 ;;
             vyr,sched)
                 cmd="vyr__subcmd__sched"
+                ;;
+            vyr,server)
+                cmd="vyr__subcmd__server"
                 ;;
             vyr,state)
                 cmd="vyr__subcmd__state"
@@ -157,6 +172,9 @@ _vyr() {
             vyr__subcmd__sched,top)
                 cmd="vyr__subcmd__sched__subcmd__top"
                 ;;
+            vyr__subcmd__server,key)
+                cmd="vyr__subcmd__server__subcmd__key"
+                ;;
             vyr__subcmd__state,bind)
                 cmd="vyr__subcmd__state__subcmd__bind"
                 ;;
@@ -197,7 +215,7 @@ _vyr() {
 
     case "${cmd}" in
         vyr)
-            opts="-h -V --data-dir --json --help --version run up status key artifact task state traces metrics events verify checkpoint node init lock check plan diff history explain graph client sched doctor bench completions __generate"
+            opts="-h -V --data-dir --json --help --version run up status key artifact task state traces metrics events verify checkpoint node init lock check plan diff history explain graph apply confirm rollback drift server client sched doctor bench completions __generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -221,6 +239,48 @@ _vyr() {
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__apply)
+            opts="-h --site --machine --backend --sockets --confirm-within --no-confirm --probe --dry-run --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --machine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -W "kernel userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confirm-within)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --probe)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -728,6 +788,28 @@ _vyr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vyr__subcmd__confirm)
+            opts="-h --site --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vyr__subcmd__diff)
             opts="-h --site --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -757,6 +839,36 @@ _vyr() {
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__drift)
+            opts="-h --machine --backend --sockets --data-dir --json --help network"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --machine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -W "kernel userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1140,6 +1252,28 @@ _vyr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vyr__subcmd__rollback)
+            opts="-h --plan --data-dir --json --help network"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --plan)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vyr__subcmd__run)
             opts="-q -h --input --output --no-store --key --memory --deadline --cpu --output-max --deterministic --exit-code --quiet --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1233,6 +1367,42 @@ _vyr() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__server)
+            opts="-h --data-dir --json --help key"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__server__subcmd__key)
+            opts="-h --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -49,6 +49,11 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "diff" -d 'Compare two plans
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "history" -d 'List the plans that led here, and who approved them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "explain" -d 'Say where something comes from, or what happens to packets'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "graph" -d 'Show who is connected to what, and who reaches what'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "apply" -d 'Make this host as a plan says, with a way back'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "confirm" -d 'Keep the change that waits'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "rollback" -d 'Take the change back that waits'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "drift" -d 'Compare this host with its plan. Changes nothing'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "server" -d 'This host\'s own keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
@@ -300,6 +305,40 @@ complete -c vyr -n "__fish_vyr_using_subcommand graph" -l svg -d 'Draw it: a fil
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l machine -d 'The name of this host in the plan [default: its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l confirm-within -d 'Take it back after this time unless it is confirmed' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l probe -d 'An address that must answer a new TCP connection afterwards; may be given several times' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l no-confirm -d 'Confirm it at once, if all steps were taken and all probes answered'
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l dry-run -d 'Print the steps and take none'
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l plan -d 'Only if it is this plan that waits' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l machine -d 'The name of this host in the plan [default: its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the public key of a link of this host, making the private one if there is none'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -598,6 +598,86 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(apply)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--confirm-within=[Take it back after this time unless it is confirmed]:TIME:_default' \
+'*--probe=[An address that must answer a new TCP connection afterwards; may be given several times]:HOST:PORT:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--confirm-within)--no-confirm[Confirm it at once, if all steps were taken and all probes answered]' \
+'--dry-run[Print the steps and take none]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':plan -- The plan, from the site'\''s plans/:_default' \
+&& ret=0
+;;
+(confirm)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::plan -- Only if it is this plan that waits:_default' \
+&& ret=0
+;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+'--plan=[Only if it is this plan that waits]:sha256:..:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+&& ret=0
+;;
+(drift)
+_arguments "${_arguments_options[@]}" : \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+&& ret=0
+;;
+(server)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__server_commands" \
+"*::: :->server" \
+&& ret=0
+
+    case $state in
+    (server)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-server-command-$line[1]:"
+        case $line[1] in
+            (key)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':link -- The link, as the plan names it:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (client)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -812,6 +892,11 @@ _vyr_commands() {
 'history:List the plans that led here, and who approved them' \
 'explain:Say where something comes from, or what happens to packets' \
 'graph:Show who is connected to what, and who reaches what' \
+'apply:Make this host as a plan says, with a way back' \
+'confirm:Keep the change that waits' \
+'rollback:Take the change back that waits' \
+'drift:Compare this host with its plan. Changes nothing' \
+'server:This host'\''s own keys' \
 'client:People'\''s devices' \
 'sched:Show how the kernel guides the threads that run guests' \
 'doctor:Say what this machine offers, what it does not, and why' \
@@ -825,6 +910,11 @@ _vyr_commands() {
 _vyr__subcmd____generate_commands() {
     local commands; commands=()
     _describe -t commands 'vyr __generate commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__apply_commands] )) ||
+_vyr__subcmd__apply_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr apply commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__artifact_commands] )) ||
 _vyr__subcmd__artifact_commands() {
@@ -931,6 +1021,11 @@ _vyr__subcmd__completions_commands() {
     local commands; commands=()
     _describe -t commands 'vyr completions commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__confirm_commands] )) ||
+_vyr__subcmd__confirm_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr confirm commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__diff_commands] )) ||
 _vyr__subcmd__diff_commands() {
     local commands; commands=()
@@ -940,6 +1035,11 @@ _vyr__subcmd__diff_commands() {
 _vyr__subcmd__doctor_commands() {
     local commands; commands=()
     _describe -t commands 'vyr doctor commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__drift_commands] )) ||
+_vyr__subcmd__drift_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr drift commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__events_commands] )) ||
 _vyr__subcmd__events_commands() {
@@ -1031,6 +1131,11 @@ _vyr__subcmd__plan__subcmd__sign_commands() {
     local commands; commands=()
     _describe -t commands 'vyr plan sign commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__rollback_commands] )) ||
+_vyr__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr rollback commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__run_commands] )) ||
 _vyr__subcmd__run_commands() {
     local commands; commands=()
@@ -1053,6 +1158,18 @@ _vyr__subcmd__sched__subcmd__status_commands() {
 _vyr__subcmd__sched__subcmd__top_commands() {
     local commands; commands=()
     _describe -t commands 'vyr sched top commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__server_commands] )) ||
+_vyr__subcmd__server_commands() {
+    local commands; commands=(
+'key:Print the public key of a link of this host, making the private one if there is none' \
+    )
+    _describe -t commands 'vyr server commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__server__subcmd__key_commands] )) ||
+_vyr__subcmd__server__subcmd__key_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr server key commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__state_commands] )) ||
 _vyr__subcmd__state_commands() {
