@@ -1,4 +1,8 @@
-//! What a checkpoint costs: a loop of them beside the same loop without.
+//! What a checkpoint costs: a loop of them beside the same loop without, and by itself.
+//!
+//! Beside a loop that does a little, a processor checks at the same time as it does that, and the
+//! difference is next to nothing. What is judged is therefore a loop of checks and nothing else,
+//! the loop included: no program can pay more for each of many.
 
 use std::hint::black_box;
 
@@ -25,6 +29,16 @@ fn checks() -> u64 {
     said
 }
 
+/// Checks and the loop around them, nothing else.
+#[inline(never)]
+fn only_checks() -> u64 {
+    let mut said = 0;
+    for _ in 0..CHECKS {
+        said += u64::from(checkpoint());
+    }
+    said
+}
+
 #[inline(never)]
 fn nothing() -> u64 {
     let mut said = 0;
@@ -45,14 +59,16 @@ fn timed(run: fn() -> u64) -> f64 {
 
 fn slices(arm: &str, scale: Scale) -> Sample {
     let count = scale.of(60, 15);
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let (mut with, mut without, mut only) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {
         with.push(timed(checks));
         without.push(timed(nothing));
+        only.push(timed(only_checks));
     }
     let (with, without) = (middle(&with), middle(&without));
     Sample::new(CASE, arm)
-        .with("check_ns", with - without)
+        .with("check_ns", middle(&only))
+        .with("beside_loop_ns", with - without)
         .with("loop_ns", with)
         .with("empty_loop_ns", without)
 }

@@ -1,5 +1,8 @@
-//! What a context switch costs more: the programs' own time, and a pipe that two threads pass a byte
-//! through ten thousand times a second.
+//! What a context switch costs more: the programs' own time, and a pipe through which two threads of
+//! one processor pass a byte, with ten thousand switches a second.
+//!
+//! Threads that are no workers pay for the programs alone; workers have a timer each as well, which
+//! the kernel stops and starts as they come and go.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::time::{Duration, Instant};
@@ -44,8 +47,46 @@ fn echo(mut from: PipeReader, mut to: PipeWriter) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds a turn, and switches a second; both threads are workers of `agent`, if there is one.
-fn pass(agent: Option<&Agent>, turns: u64, time: Duration) -> Result<(f64, f64)> {
+/// What is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arm {
+    Nothing,
+    NoWorkers,
+    Workers,
+    WithoutTicks,
+}
+
+impl Arm {
+    const ALL: [Self; 4] = [Self::Nothing, Self::NoWorkers, Self::Workers, Self::WithoutTicks];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing attached",
+            Self::NoWorkers => "observe, no workers",
+            Self::Workers => "observe, workers",
+            Self::WithoutTicks => "observe, workers without ticks",
+        }
+    }
+
+    fn agent(self) -> Result<Option<Agent>, String> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::NoWorkers | Self::Workers => Agent::observe(Looks::ALL).map(Some),
+            Self::WithoutTicks => Agent::observe(Looks::WAKEUPS).map(Some),
+        }
+    }
+}
+
+/// What a slice of time showed.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    turn_us: f64,
+    switches_per_s: f64,
+    agent_percent: f64,
+}
+
+/// Passes the byte; both threads are workers of `agent`, if there is one.
+fn pass(agent: Option<&Agent>, turns: u64, time: Duration) -> Result<Passed> {
     let cpu = processors()[0];
     let options = Options { workers: 2, ..Options::default() };
     let guidance = agent.map(|agent| Guidance::connect(&agent.socket, options)).transpose()?;
@@ -58,7 +99,7 @@ fn pass(agent: Option<&Agent>, turns: u64, time: Duration) -> Result<(f64, f64)>
             let _worker = register()?;
             echo(from, to)
         });
-        let one = scope.spawn(move || -> Result<(f64, f64)> {
+        let one = scope.spawn(move || -> Result<Passed> {
             pin(&[cpu])?;
             let _worker = register()?;
             let mut pair = Pair { there, back };
@@ -66,6 +107,7 @@ fn pass(agent: Option<&Agent>, turns: u64, time: Duration) -> Result<(f64, f64)>
                 pair.turn(turns)?;
             }
             let mut each = Vec::new();
+            let guides = guides_ns();
             let start = Instant::now();
             while start.elapsed() < time {
                 let began = Instant::now();
@@ -74,11 +116,14 @@ fn pass(agent: Option<&Agent>, turns: u64, time: Duration) -> Result<(f64, f64)>
                 // As a worker does at the end of a piece; without a hint it is a look.
                 let _ = morpheus::checkpoint();
             }
-            let switches = 2.0 * each.len() as f64 / start.elapsed().as_secs_f64();
+            let took = start.elapsed();
+            let guides = guides_ns().saturating_sub(guides) as f64 / took.as_nanos() as f64;
+            let switches_per_s = 2.0 * each.len() as f64 / took.as_secs_f64();
             // The mean has what ticks take; the longest twentieth is what others took.
             each.sort_by(f64::total_cmp);
             each.truncate(each.len() - each.len() / 20);
-            Ok((each.iter().sum::<f64>() / each.len().max(1) as f64, switches))
+            let turn_us = each.iter().sum::<f64>() / each.len().max(1) as f64;
+            Ok(Passed { turn_us, switches_per_s, agent_percent: guides * 100.0 })
         });
         let measured = one.join().map_err(|_| anyhow!("a thread panicked"))?;
         other.join().map_err(|_| anyhow!("a thread panicked"))??;
@@ -109,40 +154,36 @@ pub(super) fn round(scale: Scale, number: usize) -> Result<Vec<Sample>> {
         Ok(samples) => samples,
         Err(reason) => vec![Sample::not_run(PROGRAMS, "on_switch", reason)],
     };
-    let (mut with, mut without, mut switches) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut guides, mut attached) = (0, Duration::ZERO);
-    // With, without, without, with, ..: what drifts drifts for both.
-    for slice in 0..scale.of(8, 4) {
-        let attach = slice.div_ceil(2) % 2 == number % 2;
-        if !attach {
-            let (us, rate) = pass(None, turns, time)?;
-            without.push(us);
-            switches.push(rate);
+    let mut slices: Vec<(Arm, Passed)> = Vec::new();
+    for slice in 0..scale.of(4, 2) {
+        // There and back again: what drifts drifts for all.
+        for arm in crate::rounds::alternate(&Arm::ALL, number + slice) {
+            let Ok(agent) = arm.agent() else { continue };
+            let workers = agent.as_ref().filter(|_| arm != Arm::NoWorkers);
+            slices.push((arm, pass(workers, turns, time)?));
+        }
+    }
+    let of = |arm: Arm, figure: fn(&Passed) -> f64| {
+        let found = slices.iter().filter(|(of, _)| *of == arm).map(|(_, passed)| figure(passed));
+        middle(&found.collect::<Vec<_>>())
+    };
+    let alone = of(Arm::Nothing, |passed| passed.turn_us);
+    for arm in Arm::ALL {
+        if !slices.iter().any(|(of, _)| *of == arm) {
+            let reason = arm.agent().err().unwrap_or_else(|| "no slice of it".into());
+            samples.push(Sample::not_run(PIPE, arm.name(), reason));
             continue;
         }
-        let agent = match Agent::observe(Looks::ALL) {
-            Ok(agent) => agent,
-            Err(reason) => {
-                samples.push(Sample::not_run(PIPE, "observe", reason));
-                break;
-            }
-        };
-        let (before, start) = (guides_ns(), Instant::now());
-        with.push(pass(Some(&agent), turns, time)?.0);
-        guides += guides_ns().saturating_sub(before);
-        attached += start.elapsed();
-    }
-    if !without.is_empty() {
-        let sample = Sample::new(PIPE, "nothing attached").with("turn_us", middle(&without));
-        samples.push(sample.with("switches_per_s", middle(&switches)));
-    }
-    if !with.is_empty() {
-        let (with, without) = (middle(&with), middle(&without));
-        let sample = Sample::new(PIPE, "observe")
-            .with("turn_us", with)
-            .with("slower_by_percent", (with / without - 1.0) * 100.0);
-        let agent = guides as f64 / attached.as_nanos().max(1) as f64;
-        samples.push(sample.with("agent_cpu_percent", agent * 100.0));
+        let turn = of(arm, |passed| passed.turn_us);
+        let sample = Sample::new(PIPE, arm.name())
+            .with("turn_us", turn)
+            .with("switches_per_s", of(arm, |passed| passed.switches_per_s));
+        samples.push(match arm {
+            Arm::Nothing => sample,
+            _ => sample
+                .with("slower_by_percent", (turn / alone - 1.0) * 100.0)
+                .with("agent_cpu_percent", of(arm, |passed| passed.agent_percent)),
+        });
     }
     Ok(samples)
 }
