@@ -141,10 +141,16 @@ impl Workers {
         }
         state.jobs.push_back((Work::Run(Box::new(job)), Box::new(on_done)));
         let idle = state.idle.pop();
-        self.shared.backlog.say(idle.is_none());
+        self.shared.backlog.say(is_busy(idle.as_ref()));
         drop(state);
         wake(idle);
     }
+}
+
+/// Whether what was just queued may have to wait: nobody is idle, or who is has guests, one of
+/// which may compute on its thread at this moment.
+fn is_busy(idle: Option<&Idle>) -> bool {
+    idle.is_none_or(|idle| !idle.may_read)
 }
 
 /// Guests that yield are tasks of it, and `work` is what it runs until it ends: which it looks at
@@ -237,7 +243,7 @@ impl Shared {
         state.free_slots -= take;
         // A job that was queued while this thread was on its way woke nobody else.
         let next = if state.jobs.is_empty() { None } else { state.idle.pop() };
-        self.backlog.say(!state.jobs.is_empty() && next.is_none());
+        self.backlog.say(!state.jobs.is_empty() && is_busy(next.as_ref()));
         drop(state);
         self.room.notify_all();
         wake(next);
@@ -270,7 +276,7 @@ impl Shared {
                 return next.waker.wake();
             }
             let idle = state.idle.pop();
-            self.backlog.say(idle.is_none());
+            self.backlog.say(is_busy(idle.as_ref()));
             drop(state);
             wake(idle);
         }
