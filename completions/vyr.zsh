@@ -637,6 +637,61 @@ png\:"A QR code as a picture"))' \
     ;;
 esac
 ;;
+(sched)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__sched_commands" \
+"*::: :->sched" \
+&& ret=0
+
+    case $state in
+    (sched)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-sched-command-$line[1]:"
+        case $line[1] in
+            (status)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(top)
+_arguments "${_arguments_options[@]}" : \
+'--interval=[Between two looks, such as 500ms]:TIME:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(bench)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((checkpoint\:"What a checkpoint costs"
+visible\:"From the kernel'\''s hint to the worker'\''s eyes"
+yield\:"From a hint to the yield"
+switch\:"What a context switch costs more"
+starve\:"Short tasks beside hogs"
+critical\:"Hogs in critical sections"))' \
+'--out=[Where the report goes]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 short rounds, no verdicts]' \
+'(--rounds --quick --only)--demo[Show instead, within half a minute, what short tasks gain by guidance]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (doctor)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -776,6 +831,7 @@ _vyr_commands() {
 'explain:Say where something comes from, or what happens to packets' \
 'graph:Show who is connected to what, and who reaches what' \
 'client:People'\''s devices' \
+'sched:Show how the kernel guides the threads that run guests' \
 'doctor:Say what this machine offers, what it does not, and why' \
 'bench:Measure this build beside its references' \
 'completions:Print a completion script for a shell' \
@@ -997,6 +1053,30 @@ _vyr__subcmd__plan__subcmd__sign_commands() {
 _vyr__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'vyr run commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__sched_commands] )) ||
+_vyr__subcmd__sched_commands() {
+    local commands; commands=(
+'status:The tier, why it is not a higher one, and each worker'\''s hints' \
+'top:The same, again and again' \
+'bench:What guidance costs, how soon it is heard, and what it is good for' \
+    )
+    _describe -t commands 'vyr sched commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__sched__subcmd__bench_commands] )) ||
+_vyr__subcmd__sched__subcmd__bench_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr sched bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__sched__subcmd__status_commands] )) ||
+_vyr__subcmd__sched__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr sched status commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__sched__subcmd__top_commands] )) ||
+_vyr__subcmd__sched__subcmd__top_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr sched top commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__state_commands] )) ||
 _vyr__subcmd__state_commands() {
