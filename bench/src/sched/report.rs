@@ -411,6 +411,10 @@ fn of_part(part: Part, rounds: &Rounds) -> Vec<String> {
     if pooled {
         heads.push("p999 of all rounds, us");
     }
+    // Reasons need a column, also where there is nothing else.
+    if heads.len() == 2 {
+        heads.push("");
+    }
     let rows = arms.iter().map(|(case, arm)| {
         let mut row = vec![case.clone(), arm.clone()];
         if let Some(reason) = rounds.reason(case, arm) {
