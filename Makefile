@@ -1,7 +1,7 @@
 # The ways in. Each one checks the machine first (scripts/setup.sh), then calls what does it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full
+.PHONY: help build demo demo-guidance test test-full
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -11,6 +11,9 @@ build: ## build target/release/vyr
 
 demo: ## sign, run and verify one task on real events
 	scripts/setup.sh demo scripts/demo.sh
+
+demo-guidance: ## short tasks beside hogs, with guidance off and on
+	scripts/setup.sh demo-guidance scripts/demo-guidance.sh
 
 test: ## run every check there is
 	scripts/setup.sh test cargo xtask ci

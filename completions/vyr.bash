@@ -166,6 +166,9 @@ _vyr() {
             vyr__subcmd__plan,sign)
                 cmd="vyr__subcmd__plan__subcmd__sign"
                 ;;
+            vyr__subcmd__sched,bench)
+                cmd="vyr__subcmd__sched__subcmd__bench"
+                ;;
             vyr__subcmd__sched,status)
                 cmd="vyr__subcmd__sched__subcmd__status"
                 ;;
@@ -1321,12 +1324,42 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__sched)
-            opts="-h --data-dir --json --help status top"
+            opts="-h --data-dir --json --help status top bench"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__sched__subcmd__bench)
+            opts="-h --rounds --quick --only --out --demo --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --rounds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --only)
+                    COMPREPLY=($(compgen -W "checkpoint visible yield switch starve critical" -- "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -356,11 +356,12 @@ complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l force -d 'Replace files that are there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top" -f -a "status" -d 'The tier, why it is not a higher one, and each worker\'s hints'
-complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top" -f -a "top" -d 'The same, again and again'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -f -a "status" -d 'The tier, why it is not a higher one, and each worker\'s hints'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -f -a "top" -d 'The same, again and again'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -f -a "bench" -d 'What guidance costs, how soon it is heard, and what it is good for'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -368,6 +369,19 @@ complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from top" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from top" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from top" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l only -d 'Only these parts' -r -f -a "checkpoint\t'What a checkpoint costs'
+visible\t'From the kernel\'s hint to the worker\'s eyes'
+yield\t'From a hint to the yield'
+switch\t'What a context switch costs more'
+starve\t'Short tasks beside hogs'
+critical\t'Hogs in critical sections'"
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l quick -d 'A quick look: 3 short rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l demo -d 'Show instead, within half a minute, what short tasks gain by guidance'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -750,6 +750,24 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(bench)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((checkpoint\:"What a checkpoint costs"
+visible\:"From the kernel'\''s hint to the worker'\''s eyes"
+yield\:"From a hint to the yield"
+switch\:"What a context switch costs more"
+starve\:"Short tasks beside hogs"
+critical\:"Hogs in critical sections"))' \
+'--out=[Where the report goes]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 short rounds, no verdicts]' \
+'(--rounds --quick --only)--demo[Show instead, within half a minute, what short tasks gain by guidance]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -1146,8 +1164,14 @@ _vyr__subcmd__sched_commands() {
     local commands; commands=(
 'status:The tier, why it is not a higher one, and each worker'\''s hints' \
 'top:The same, again and again' \
+'bench:What guidance costs, how soon it is heard, and what it is good for' \
     )
     _describe -t commands 'vyr sched commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__sched__subcmd__bench_commands] )) ||
+_vyr__subcmd__sched__subcmd__bench_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr sched bench commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__sched__subcmd__status_commands] )) ||
 _vyr__subcmd__sched__subcmd__status_commands() {

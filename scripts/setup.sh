@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that this machine has what a task of the Makefile needs, then runs the task.
 #
-#   scripts/setup.sh build|demo|test|test-full [COMMAND [ARGUMENT..]]
+#   scripts/setup.sh build|demo|demo-guidance|test|test-full [COMMAND [ARGUMENT..]]
 #
 # As root on a system with apt-get it installs the packages that are missing and says why. As
 # anyone else it says what to install. It ends with 1 only for what the task cannot do without;
@@ -12,17 +12,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-task=${1:?usage: scripts/setup.sh build|demo|test|test-full [COMMAND [ARGUMENT..]]}
+task=${1:?usage: scripts/setup.sh build|demo|demo-guidance|test|test-full [COMMAND [ARGUMENT..]]}
 shift
 full=
 case $task in
-    build | demo | test) ;;
+    build | demo | demo-guidance | test) ;;
     test-full)
         full=yes
         task=test
         ;;
     *)
-        echo "setup: no task $task; there are build, demo, test and test-full" >&2
+        echo "setup: no task $task; there are build, demo, demo-guidance, test and test-full" >&2
         exit 1
         ;;
 esac

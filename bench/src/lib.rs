@@ -32,6 +32,7 @@ pub mod rates;
 pub mod reference;
 pub mod report;
 pub mod rounds;
+pub mod sched;
 pub mod start;
 pub mod stats;
 pub mod targets;

@@ -32,7 +32,8 @@ const MAPS: &[Known] = &[
 const MADE: &[(&str, &str)] = &[("blocks", "Array"), ("bell", "RingBuf")];
 
 /// Where programs are attached: places that look on.
-const PLACES: &[&str] = &["tp_btf/sched_switch", "tp_btf/sched_wakeup", "perf_event"];
+const PLACES: &[&str] =
+    &["tp_btf/sched_switch", "?tp_btf/sched_switch", "tp_btf/sched_wakeup", "perf_event"];
 
 /// What they call, with the headers that declare it.
 const CALLS: &[&str] = &[

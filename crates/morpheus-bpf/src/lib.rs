@@ -14,8 +14,10 @@
 //! # }
 //! ```
 
+mod counter;
 mod observe;
 mod probe;
 
-pub use observe::{Observe, ObserveError, ObserveOptions, ProgramStats, StatsEnabled};
+pub use counter::Instructions;
+pub use observe::{Nothing, Observe, ObserveError, ObserveOptions, ProgramStats, StatsEnabled};
 pub use probe::{Missing, NotFound, OBJECT, Probe, find_object, probe};

@@ -131,13 +131,49 @@ impl Observe {
 
     /// How often each program ran, and for how long, while [`StatsEnabled`] was held.
     pub fn stats(&self) -> io::Result<Vec<ProgramStats>> {
-        self.object
-            .progs()
-            .map(|program| {
-                let (runs, run_ns) = run_counts(program.as_fd())?;
-                Ok(ProgramStats { name: program.name().to_string_lossy().into(), runs, run_ns })
-            })
-            .collect()
+        stats(&self.object)
+    }
+}
+
+fn stats(object: &Object) -> io::Result<Vec<ProgramStats>> {
+    object
+        .progs()
+        .filter(|program| program.autoload())
+        .map(|program| {
+            let (runs, run_ns) = run_counts(program.as_fd())?;
+            Ok(ProgramStats { name: program.name().to_string_lossy().into(), runs, run_ns })
+        })
+        .collect()
+}
+
+/// A program that does nothing at each context switch: what counting a run takes by itself.
+#[derive(Debug)]
+pub struct Nothing {
+    _attached: Link,
+    object: Object,
+}
+
+impl Nothing {
+    /// Loads it from the same object file, and nothing else of it.
+    pub fn load(path: &Path) -> Result<Self, ObserveError> {
+        libbpf_rs::set_print(None);
+        let cannot = |e| ObserveError::Object(path.display().to_string(), e);
+        let refuse = |e| ObserveError::Load(probe().why(), e);
+        let mut builder = ObjectBuilder::default();
+        let mut open = builder.open_file(path).map_err(cannot)?;
+        for mut program in open.progs_mut() {
+            program.set_autoload(program.name() == "on_nothing");
+        }
+        let object = open.load().map_err(refuse)?;
+        let program = object.progs_mut().find(|program| program.autoload());
+        let program = program.ok_or(ObserveError::Lacks("on_nothing"))?;
+        let attached = program.attach().map_err(refuse)?;
+        Ok(Self { _attached: attached, object })
+    }
+
+    /// As [`Observe::stats`].
+    pub fn stats(&self) -> io::Result<Vec<ProgramStats>> {
+        stats(&self.object)
     }
 }
 

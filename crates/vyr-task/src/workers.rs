@@ -141,14 +141,23 @@ impl Workers {
         }
         state.jobs.push_back((Work::Run(Box::new(job)), Box::new(on_done)));
         let idle = state.idle.pop();
-        self.shared.backlog.say(idle.is_none());
+        self.shared.backlog.say(is_busy(idle.as_ref()));
         drop(state);
         wake(idle);
     }
 }
 
+/// Whether what was just queued may have to wait: nobody is idle, or who is has guests, one of
+/// which may compute on its thread at this moment.
+fn is_busy(idle: Option<&Idle>) -> bool {
+    idle.is_none_or(|idle| !idle.may_read)
+}
+
+/// Guests that yield are tasks of it, and `work` is what it runs until it ends: which it looks at
+/// once in so many turns of tasks, 61 unless it is told otherwise. A guest that computes would have
+/// as many slices before the next job was taken.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build()
 }
 
 fn spawn(n: usize, engine: &Engine, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
@@ -234,7 +243,7 @@ impl Shared {
         state.free_slots -= take;
         // A job that was queued while this thread was on its way woke nobody else.
         let next = if state.jobs.is_empty() { None } else { state.idle.pop() };
-        self.backlog.say(!state.jobs.is_empty() && next.is_none());
+        self.backlog.say(!state.jobs.is_empty() && is_busy(next.as_ref()));
         drop(state);
         self.room.notify_all();
         wake(next);
@@ -267,7 +276,7 @@ impl Shared {
                 return next.waker.wake();
             }
             let idle = state.idle.pop();
-            self.backlog.say(idle.is_none());
+            self.backlog.say(is_busy(idle.as_ref()));
             drop(state);
             wake(idle);
         }

@@ -299,4 +299,10 @@ pub(crate) enum SchedCommand {
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration_ms)]
         interval: u64,
     },
+    /// What guidance costs, how soon it is heard, and what it is good for
+    ///
+    /// Measures on this machine, without a node: a checkpoint, hints on their way, context switches,
+    /// short tasks beside hogs with guidance, timers and neither. Writes a report with raw samples,
+    /// tables and a plot. Exit code 1: a target was missed.
+    Bench(Box<vyr_bench::sched::Options>),
 }

@@ -1,4 +1,4 @@
-//! `vyr bench`.
+//! `vyr bench`, and `vyr sched bench`.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use vyr_base::{Category, Problem};
-use vyr_bench::{node, plan, task};
+use vyr_bench::{node, plan, sched, task};
 use vyr_node::{FileError, Result};
 
 use crate::cli::BenchCommand;
@@ -56,6 +56,26 @@ pub(crate) fn run(command: BenchCommand, json: bool) -> Result<ExitCode> {
             }
         }
     };
+    end(&text, good)
+}
+
+/// `vyr sched bench`: its figures are of this machine, and need no node.
+pub(super) fn sched(options: &sched::Options, json: bool) -> Result<ExitCode> {
+    let measure = |progress: &mut dyn FnMut(&str)| -> anyhow::Result<(sched::Report, String)> {
+        if options.demo {
+            let shown = sched::show(options, progress)?;
+            return Ok((shown.report, shown.text));
+        }
+        let report = sched::run(options, progress)?;
+        let text = report.to_markdown();
+        Ok((report, text))
+    };
+    let (report, text) = told(measure).map_err(failed)?;
+    let text = if json { report.to_json().map_err(failed)? } else { text };
+    end(&text, report.is_good())
+}
+
+fn end(text: &str, good: bool) -> Result<ExitCode> {
     io::stdout().write_all(text.as_bytes()).map_err(FileError::on("write", Path::new("stdout")))?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(Category::Failure.exit_code()) })
 }

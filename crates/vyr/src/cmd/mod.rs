@@ -48,7 +48,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Artifact(command) => artifact::run(&open()?, command, json),
         Command::Task(command) => task::run(&place()?, command, json),
         Command::State(command) => state::run(&place()?, command, json),
-        Command::Sched(command) => sched::run(&place()?, command, json),
+        Command::Sched(command) => sched::run(place, command, json),
         Command::Traces(args) => watch::traces(&place()?, args, json),
         Command::Metrics(args) => watch::metrics(&place()?, args, json),
         Command::Events(args) => events::run(&place()?, &args, json),

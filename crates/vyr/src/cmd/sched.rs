@@ -11,6 +11,7 @@ use vyr_api::operator::{GetGuidanceRequest, Guidance, GuidedWorker};
 use vyr_node::Result;
 use vyr_node::guidance::quantile_ns;
 
+use super::bench;
 use super::link::{LinkError, Place, refused};
 use super::watch::{Interrupt, Live, rows};
 use crate::cli::SchedCommand;
@@ -127,10 +128,15 @@ fn table(workers: &[Worker]) -> Table {
     table
 }
 
-pub(crate) fn run(place: &Place, command: SchedCommand, json: bool) -> Result<ExitCode> {
+pub(crate) fn run(
+    place: impl FnOnce() -> Result<Place>,
+    command: SchedCommand,
+    json: bool,
+) -> Result<ExitCode> {
     match command {
-        SchedCommand::Status => status(place, json),
-        SchedCommand::Top { interval } => top(place, interval, json),
+        SchedCommand::Status => status(&place()?, json),
+        SchedCommand::Top { interval } => top(&place()?, interval, json),
+        SchedCommand::Bench(options) => bench::sched(&options, json),
     }
 }
 
