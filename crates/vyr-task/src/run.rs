@@ -111,7 +111,7 @@ pub(crate) struct TaskState {
 impl TaskState {
     /// A task with nothing but `files`, whose calls are made by a test.
     pub(crate) fn of_files(files: Files) -> Self {
-        Self { wasi: WasiCtxBuilder::new().build_p1(), files, meter: Meter::new(0) }
+        Self { wasi: WasiCtxBuilder::new().build_p1(), files, meter: Meter::new(0), host_calls: 0 }
     }
 }
 

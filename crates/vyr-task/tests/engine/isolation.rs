@@ -43,7 +43,7 @@ fn no_byte_is_readable_by_the_next_task_in_the_slot() {
     std::fs::write(swap_on.path(), "Filename\n/swap file 1 0 -2\n").expect("write");
     for swap in [SwapWatch::of_this_machine(), SwapWatch::new(swap_on.path())] {
         // One slot, so the second task is in the first one's.
-        let engine = Engine::new(EngineConfig { slots: 1, swap }).expect("engine");
+        let engine = Engine::new(EngineConfig { swap, ..EngineConfig::new(1) }).expect("engine");
         for _ in 0..3 {
             assert_eq!(outcome(&engine, &fill()).state, State::Completed);
             let scanned = outcome(&engine, &scan());
@@ -70,7 +70,7 @@ fn swap_turned_on_while_running_ends_the_fast_reset() {
     let list = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(list.path(), "Filename\n").expect("write");
     let swap = SwapWatch::new(list.path());
-    let engine = Engine::new(EngineConfig { slots: 2, swap }).expect("engine");
+    let engine = Engine::new(EngineConfig { swap, ..EngineConfig::new(2) }).expect("engine");
     if engine.pagemap_scan() == PagemapScan::NotInKernel {
         crate::support::not_run(PagemapScan::NotInKernel.explain());
         return;
@@ -93,7 +93,7 @@ fn swap_turned_on_while_running_ends_the_fast_reset() {
 #[test]
 fn an_unreadable_list_of_swap_means_the_default_reset() {
     let swap = SwapWatch::new(Path::new("/nonexistent"));
-    let engine = Engine::new(EngineConfig { slots: 1, swap }).expect("engine");
+    let engine = Engine::new(EngineConfig { swap, ..EngineConfig::new(1) }).expect("engine");
     assert_eq!(engine.pagemap_scan(), PagemapScan::SwapPresent);
 }
 
