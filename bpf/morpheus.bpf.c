@@ -54,9 +54,11 @@ struct sched_entity {
 struct thread_info {
     u32 cpu;
 };
+struct bpf_local_storage;
 struct task_struct {
     struct thread_info thread_info;
     struct sched_entity se;
+    struct bpf_local_storage *bpf_storage;
 };
 #pragma clang attribute pop
 
@@ -163,7 +165,15 @@ static __always_inline u64 slice_of(struct morpheus_block *block)
     return slice > MORPHEUS_SLICE_MAX ? MORPHEUS_SLICE_MAX : slice;
 }
 
-static __always_inline void hint(struct morpheus_block *block, u64 id, u32 reason, u64 now)
+/* The identity of a thread; null for almost all there are, which have nothing stored at all. */
+static __always_inline u64 *id_of(struct task_struct *task)
+{
+    if (bpf_core_field_exists(task->bpf_storage) && !task->bpf_storage)
+        return 0;
+    return bpf_task_storage_get(&workers, task, 0, 0);
+}
+
+static __always_inline void hint(struct morpheus_block *block, u64 id, u32 reason)
 {
     u32 acknowledged = READ(block->runtime.ack_seq);
 
@@ -172,8 +182,8 @@ static __always_inline void hint(struct morpheus_block *block, u64 id, u32 reaso
         return;
     }
     /* Before the sequence number, so that who sees the number sees these. */
-    block->hints.hint_ns = now;
     block->hints.reason = reason;
+    block->hints.hint_ns = bpf_ktime_get_ns();
     if (__sync_val_compare_and_swap(&block->hints.preempt_seq, acknowledged,
                     acknowledged + 1) != acknowledged) {
         __sync_fetch_and_add(&block->hints.dropped, 1);
@@ -199,7 +209,7 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 
     if (!here)
         return 0;
-    id = bpf_task_storage_get(&workers, next, 0, 0);
+    id = id_of(next);
     worker = id && !(*id & QUIET) ? *id : 0;
     if (here->worker != worker)
         here->worker = worker;
@@ -220,7 +230,7 @@ int BPF_PROG(on_wakeup, struct task_struct *woken)
     if (!id)
         return 0;
     /* A worker that is woken before it slept is not in its own way. */
-    own = bpf_task_storage_get(&workers, woken, 0, 0);
+    own = id_of(woken);
     if (own && (*own == id || *own & QUIET))
         return 0;
     block = block_of(id);
@@ -228,7 +238,7 @@ int BPF_PROG(on_wakeup, struct task_struct *woken)
         return 0;
     now = bpf_ktime_get_ns();
     if (age_of(block, now) >= wake_after_ns)
-        hint(block, id, MORPHEUS_WAKEUP, now);
+        hint(block, id, MORPHEUS_WAKEUP);
     return 0;
 }
 
@@ -268,9 +278,9 @@ int on_tick(void *ctx)
     if (age < slice)
         return 0;
     if (wanting() > 1)
-        hint(block, id, MORPHEUS_SLICE, now);
+        hint(block, id, MORPHEUS_SLICE);
     else if (READ(block->runtime.backlog))
-        hint(block, id, MORPHEUS_BACKLOG, now);
+        hint(block, id, MORPHEUS_BACKLOG);
     return 0;
 }
 

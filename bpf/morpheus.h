@@ -79,32 +79,41 @@ enum morpheus_yield {
 #define MORPHEUS_ESCAPABLE 1u
 
 struct morpheus_hints {
+    /*
+     * The first cache line is what checkpoints read: next to nothing else in it changes, so that
+     * a hint is one line on its way from one processor to another.
+     */
     /* Advanced by one with each hint, of whichever source. */
     unsigned int preempt_seq;
-    /* enum morpheus_reason of the newest hint. */
-    unsigned int reason;
-    /* CLOCK_MONOTONIC of the newest hint, in nanoseconds. */
-    unsigned long long hint_ns;
-    /* Of its slice, at the last look; advisory. */
-    unsigned long long budget_remaining_ns;
-    /* Share of the last ten seconds in which something waited for a processor, in 1/10,000. */
-    unsigned int pressure;
     /* Of the worker that has the block; another worker, another generation. */
     unsigned int generation;
-    /* Hints of the kernel's programs. */
-    unsigned long long kernel;
+    /* Share of the last ten seconds in which something waited for a processor, in 1/10,000. */
+    unsigned int pressure;
+    unsigned int reserved_word;
     /* Hints of pressure files. */
     unsigned long long psi;
     /* Hints of a timer in the process. */
     unsigned long long timer;
+    /* When escalation may follow the newest hint. Zero: never, as in tier observe. */
+    unsigned long long deadline_ns;
+    unsigned char reserved_near[24];
+
+    /* The second: what is written with each hint or each look. */
+    /* CLOCK_MONOTONIC of the newest hint, in nanoseconds. */
+    unsigned long long hint_ns;
+    /* enum morpheus_reason of the newest hint. */
+    unsigned int reason;
+    unsigned int reserved_half;
+    /* Of its slice, at the last look; advisory. */
+    unsigned long long budget_remaining_ns;
+    /* Hints of the kernel's programs. */
+    unsigned long long kernel;
     /* What would have been a hint, had none been outstanding. */
     unsigned long long dropped;
     /* Looks at the worker while it ran, and how many of them found it in a critical section. */
     unsigned long long looks;
     unsigned long long critical_looks;
-    /* When escalation may follow the newest hint. Zero: never, as in tier observe. */
-    unsigned long long deadline_ns;
-    unsigned char reserved[MORPHEUS_LINE - 88];
+    unsigned char reserved[8];
 };
 
 struct morpheus_runtime {

@@ -28,30 +28,36 @@ pub const SLICE_MAX_NS: u64 = 1_000_000_000;
 pub struct Hints {
     /// Advanced by one with each hint, of whichever source.
     pub preempt_seq: AtomicU32,
-    /// [`Reason`] of the newest hint.
-    pub reason: AtomicU32,
-    /// `CLOCK_MONOTONIC` of the newest hint, in nanoseconds.
-    pub hint_ns: AtomicU64,
-    /// What was left of the slice at the last look, in nanoseconds. Advice, never a limit.
-    pub budget_remaining_ns: AtomicU64,
-    /// Share of the last ten seconds in which something waited for a processor, in 1/10,000.
-    pub pressure: AtomicU32,
     /// Of the worker that has the block.
     pub generation: AtomicU32,
-    /// Hints of the kernel's programs.
-    pub kernel: AtomicU64,
+    /// Share of the last ten seconds in which something waited for a processor, in 1/10,000.
+    pub pressure: AtomicU32,
+    /// Zero.
+    pub reserved_word: AtomicU32,
     /// Hints because of pressure files.
     pub psi: AtomicU64,
     /// Hints of a timer in the process itself.
     pub timer: AtomicU64,
+    /// When escalation may follow the newest hint; zero is never.
+    pub deadline_ns: AtomicU64,
+    /// Zero: what follows changes with each hint or look, on a cache line of its own.
+    pub reserved_near: [AtomicU64; 3],
+    /// `CLOCK_MONOTONIC` of the newest hint, in nanoseconds.
+    pub hint_ns: AtomicU64,
+    /// [`Reason`] of the newest hint.
+    pub reason: AtomicU32,
+    /// Zero.
+    pub reserved_half: AtomicU32,
+    /// What was left of the slice at the last look, in nanoseconds. Advice, never a limit.
+    pub budget_remaining_ns: AtomicU64,
+    /// Hints of the kernel's programs.
+    pub kernel: AtomicU64,
     /// What would have been a hint, had none been outstanding.
     pub dropped: AtomicU64,
     /// Looks at the worker while it ran.
     pub looks: AtomicU64,
     /// How many of them found it in a critical section.
     pub critical_looks: AtomicU64,
-    /// When escalation may follow the newest hint; zero is never.
-    pub deadline_ns: AtomicU64,
 }
 
 /// What is written by the worker.

@@ -16,6 +16,9 @@ impl Block {
         Self {
             hints: Hints {
                 preempt_seq: AtomicU32::new(0),
+                reserved_word: AtomicU32::new(0),
+                reserved_near: [const { AtomicU64::new(0) }; 3],
+                reserved_half: AtomicU32::new(0),
                 reason: AtomicU32::new(0),
                 hint_ns: AtomicU64::new(0),
                 budget_remaining_ns: AtomicU64::new(0),

@@ -29,8 +29,9 @@ fn figures() -> Vec<(String, u64)> {
         };
     }
     let places = [
-        fields!("morpheus_hints", Hints: preempt_seq, reason, hint_ns, budget_remaining_ns, pressure,
-            generation, kernel, psi, timer, dropped, looks, critical_looks, deadline_ns),
+        fields!("morpheus_hints", Hints: preempt_seq, generation, pressure, reserved_word, psi, timer,
+            deadline_ns, reserved_near, hint_ns, reason, reserved_half, budget_remaining_ns, kernel,
+            dropped, looks, critical_looks),
         fields!("morpheus_runtime", Runtime: ack_seq, critical_depth, state, escapable, backlog,
             yield_reason, slice_ns, turn_ns, yields),
         fields!("morpheus_block", Block: hints, runtime),
