@@ -66,9 +66,9 @@ fn block() -> Block {
     let (word, long) = (AtomicU32::default, || AtomicU64::new(0));
     Block {
         hints: Hints {
-            reserved_word: AtomicU32::new(0),
-            reserved_near: std::array::from_fn(|_| AtomicU64::new(0)),
-            reserved_half: AtomicU32::new(0),
+            reserved_word: word(),
+            reserved_near: std::array::from_fn(|_| long()),
+            reserved_half: word(),
             preempt_seq: word(),
             reason: word(),
             hint_ns: long(),
