@@ -54,11 +54,10 @@ struct sched_entity {
 struct thread_info {
     u32 cpu;
 };
-struct bpf_local_storage;
 struct task_struct {
     struct thread_info thread_info;
     struct sched_entity se;
-    struct bpf_local_storage *bpf_storage;
+    void *bpf_storage;
 };
 #pragma clang attribute pop
 

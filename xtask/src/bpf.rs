@@ -35,7 +35,7 @@ const MADE: &[(&str, &str)] = &[("blocks", "Array"), ("bell", "RingBuf")];
 const PLACES: &[&str] =
     &["tp_btf/sched_switch", "?tp_btf/sched_switch", "tp_btf/sched_wakeup", "perf_event"];
 
-/// What they call, with the headers that declare it.
+/// What they call, with the headers that declare it and a field that is named alike.
 const CALLS: &[&str] = &[
     "bpf_core_field_exists",
     "bpf_core_read",
@@ -45,6 +45,7 @@ const CALLS: &[&str] = &[
     "bpf_ktime_get_ns",
     "bpf_map_lookup_elem",
     "bpf_ringbuf_output",
+    "bpf_storage",
     "bpf_task_storage_get",
     "bpf_tracing",
 ];
