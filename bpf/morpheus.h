@@ -96,7 +96,9 @@ struct morpheus_hints {
     unsigned long long timer;
     /* When escalation may follow the newest hint. Zero: never, as in tier observe. */
     unsigned long long deadline_ns;
-    unsigned char reserved_near[24];
+    /* Hints of the runtime itself: something joined its queue, and nobody was free for it. */
+    unsigned long long own;
+    unsigned char reserved_near[16];
 
     /* The second: what is written with each hint or each look. */
     /* CLOCK_MONOTONIC of the newest hint, in nanoseconds. */

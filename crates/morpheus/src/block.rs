@@ -40,8 +40,10 @@ pub struct Hints {
     pub timer: AtomicU64,
     /// When escalation may follow the newest hint; zero is never.
     pub deadline_ns: AtomicU64,
+    /// Hints of the runtime itself: something joined its queue, and nobody was free for it.
+    pub own: AtomicU64,
     /// Zero: what follows changes with each hint or look, on a cache line of its own.
-    pub reserved_near: [AtomicU64; 3],
+    pub reserved_near: [AtomicU64; 2],
     /// `CLOCK_MONOTONIC` of the newest hint, in nanoseconds.
     pub hint_ns: AtomicU64,
     /// [`Reason`] of the newest hint.
@@ -165,6 +167,8 @@ pub enum Source {
     Psi,
     /// A timer in the process.
     Timer,
+    /// The runtime itself.
+    Own,
 }
 
 /// A hint that was acknowledged.
@@ -203,6 +207,7 @@ impl Block {
             Source::Kernel => &self.hints.kernel,
             Source::Psi => &self.hints.psi,
             Source::Timer => &self.hints.timer,
+            Source::Own => &self.hints.own,
         }
         .fetch_add(1, Relaxed);
         true
@@ -250,6 +255,12 @@ impl Block {
     pub fn is_over_slice(&self, now_ns: u64) -> bool {
         self.runtime.state.load(Relaxed) == State::Running as u32
             && self.age_ns(now_ns) >= self.slice_ns()
+    }
+
+    /// How long a worker that runs, and has no hint yet, has done the same, in nanoseconds.
+    pub(crate) fn unhinted_age_ns(&self, now_ns: u64) -> Option<u64> {
+        let running = self.runtime.state.load(Relaxed) == State::Running as u32;
+        (running && !self.is_outstanding()).then(|| self.age_ns(now_ns))
     }
 
     /// The worker turns to something else: its slice begins anew.

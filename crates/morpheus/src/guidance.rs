@@ -385,6 +385,22 @@ impl Guidance {
         }
     }
 
+    /// Something joined the runtime's own queue and nobody is free for it: hints the worker that has
+    /// done the same for longest, if that is at least `least_ns`, and says whether it did. Where
+    /// guidance is off nobody is hinted.
+    pub fn something_waits(&self, least_ns: u64) -> bool {
+        if self.tier() == Tier::Off {
+            return false;
+        }
+        let now = crate::clock::now_ns();
+        let ages = self.shared.blocks.iter().filter_map(|block| {
+            let age = block.unhinted_age_ns(now).filter(|age| *age >= least_ns)?;
+            Some((age, block))
+        });
+        let oldest = ages.max_by_key(|(age, _)| *age);
+        oldest.is_some_and(|(_, block)| block.hint(Source::Own, Reason::Backlog, now))
+    }
+
     /// A way to register threads that outlives this value.
     #[must_use]
     pub fn registrar(&self) -> Registrar {
@@ -477,6 +493,8 @@ pub struct WorkerReport {
     pub psi_hints: u64,
     /// Ticks of a timer that were hints.
     pub timer_hints: u64,
+    /// Hints of the runtime itself, whose queue something joined.
+    pub own_hints: u64,
     /// What would have been hints, had none been outstanding.
     pub dropped: u64,
     /// Acknowledged hints by reason.
@@ -499,6 +517,7 @@ impl WorkerReport {
             kernel_hints: hints.kernel.load(Relaxed),
             psi_hints: hints.psi.load(Relaxed),
             timer_hints: hints.timer.load(Relaxed),
+            own_hints: hints.own.load(Relaxed),
             dropped: hints.dropped.load(Relaxed),
             acknowledged: ledger.acknowledged(),
             yields: ledger.yields(),

@@ -17,7 +17,8 @@ impl Block {
             hints: Hints {
                 preempt_seq: AtomicU32::new(0),
                 reserved_word: AtomicU32::new(0),
-                reserved_near: [const { AtomicU64::new(0) }; 3],
+                reserved_near: [const { AtomicU64::new(0) }; 2],
+                own: AtomicU64::new(0),
                 reserved_half: AtomicU32::new(0),
                 reason: AtomicU32::new(0),
                 hint_ns: AtomicU64::new(0),

@@ -30,7 +30,7 @@ fn figures() -> Vec<(String, u64)> {
     }
     let places = [
         fields!("morpheus_hints", Hints: preempt_seq, generation, pressure, reserved_word, psi, timer,
-            deadline_ns, reserved_near, hint_ns, reason, reserved_half, budget_remaining_ns, kernel,
+            deadline_ns, own, reserved_near, hint_ns, reason, reserved_half, budget_remaining_ns, kernel,
             dropped, looks, critical_looks),
         fields!("morpheus_runtime", Runtime: ack_seq, critical_depth, state, escapable, backlog,
             yield_reason, slice_ns, turn_ns, yields),
@@ -192,5 +192,5 @@ fn every_name_of_the_header_is_compared() {
         let end = format!(", {field})");
         assert!(known.iter().any(|name| name.ends_with(&end)), "{field}");
     }
-    assert_eq!(count, 26, "fields that were found");
+    assert_eq!(count, 27, "fields that were found");
 }

@@ -66,6 +66,7 @@ fn block() -> Block {
     let (word, long) = (AtomicU32::default, || AtomicU64::new(0));
     Block {
         hints: Hints {
+            own: long(),
             reserved_word: word(),
             reserved_near: std::array::from_fn(|_| long()),
             reserved_half: word(),

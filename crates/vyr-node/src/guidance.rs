@@ -45,6 +45,8 @@ pub struct WorkerGuidance {
     pub psi_hints: u64,
     /// Ticks of a timer that were hints.
     pub timer_hints: u64,
+    /// Hints because a task was queued and nobody was free for it.
+    pub own_hints: u64,
     /// What would have been hints, had none been outstanding.
     pub dropped: u64,
     /// Acknowledged hints, by reason.
@@ -70,6 +72,7 @@ impl WorkerGuidance {
             kernel_hints: worker.kernel_hints,
             psi_hints: worker.psi_hints,
             timer_hints: worker.timer_hints,
+            own_hints: worker.own_hints,
             dropped: worker.dropped,
             acknowledged: worker
                 .acknowledged
@@ -92,7 +95,7 @@ impl WorkerGuidance {
 
     /// Hints, of any source.
     pub fn hints(&self) -> u64 {
-        self.kernel_hints + self.psi_hints + self.timer_hints
+        self.kernel_hints + self.psi_hints + self.timer_hints + self.own_hints
     }
 }
 
@@ -121,8 +124,8 @@ pub const LATENCY_BOUNDS_NS: [u64; 10] =
 /// One worker's counts since the node began: they go on when `tasks` is started anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerTotals {
-    /// Hints of the kernel's programs, of pressure files and of a timer.
-    pub hints: [u64; 3],
+    /// Hints of the kernel's programs, of pressure files, of a timer, and of the node itself.
+    pub hints: [u64; 4],
     /// Hints that were acknowledged.
     pub acknowledged: u64,
     /// What would have been hints, had none been outstanding.
@@ -139,7 +142,7 @@ pub struct WorkerTotals {
 
 impl WorkerTotals {
     /// What hints are counted by, in the order of [`Self::hints`].
-    pub const SOURCES: [&'static str; 3] = ["kernel", "psi", "timer"];
+    pub const SOURCES: [&'static str; 4] = ["kernel", "psi", "timer", "own"];
 
     fn of(worker: &WorkerGuidance) -> Self {
         let mut latencies = [0; LATENCY_BOUNDS_NS.len() + 1];
@@ -147,7 +150,7 @@ impl WorkerTotals {
             latencies[LATENCY_BOUNDS_NS.partition_point(|bound| bound < end)] += count;
         }
         Self {
-            hints: [worker.kernel_hints, worker.psi_hints, worker.timer_hints],
+            hints: [worker.kernel_hints, worker.psi_hints, worker.timer_hints, worker.own_hints],
             acknowledged: worker.acknowledged_all(),
             dropped: worker.dropped,
             yields: worker.yields,
@@ -237,6 +240,7 @@ mod tests {
             kernel_hints,
             psi_hints: 0,
             timer_hints: 0,
+            own_hints: 0,
             dropped: 1,
             acknowledged: vec![("slice".into(), kernel_hints)],
             yields: kernel_hints,

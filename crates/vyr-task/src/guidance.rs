@@ -58,6 +58,10 @@ impl Guided {
     }
 }
 
+/// What a guest may have for itself before it yields to a task that was just queued: enough that
+/// many of those do not keep it from getting on.
+const TURN_NS: u64 = 20_000;
+
 /// Says whether tasks wait for a worker, when that changes.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -68,6 +72,17 @@ pub(crate) struct Backlog {
 impl Backlog {
     pub(crate) fn new(engine: &Engine) -> Self {
         Self { engine: engine.clone(), said: false.into() }
+    }
+
+    /// Something was just queued, and whoever may take it was woken: a guest that has computed for a
+    /// while yields to it at once. Not before they were woken, or it would find nobody to yield to.
+    pub(crate) fn press(&self) {
+        if self.said.load(std::sync::atomic::Ordering::Relaxed)
+            && let Some(guidance) = self.engine.guidance()
+            && guidance.something_waits(TURN_NS)
+        {
+            self.engine.inner().look_up();
+        }
     }
 
     pub(crate) fn say(&self, waits: bool) {

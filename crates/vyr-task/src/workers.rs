@@ -144,6 +144,7 @@ impl Workers {
         self.shared.backlog.say(is_busy(idle.as_ref()));
         drop(state);
         wake(idle);
+        self.shared.backlog.press();
     }
 }
 
@@ -279,6 +280,7 @@ impl Shared {
             self.backlog.say(is_busy(idle.as_ref()));
             drop(state);
             wake(idle);
+            self.backlog.press();
         }
     }
 

@@ -141,3 +141,41 @@ fn under_pressure_hints_count_as_pressure() {
     assert!(report.psi_hints >= acknowledged(report) && acknowledged(report) > 0, "{report:?}");
     assert!(report.acknowledged.iter().all(|(r, n)| *r == Some(Reason::Pressure) || *n == 0));
 }
+
+#[test]
+fn who_has_computed_for_longest_is_hinted_when_something_waits() {
+    // A timer that does not tick while this takes place.
+    let guidance = Guidance::timer(options(2), LONG).expect("a timer");
+    let worker = guidance.register().expect("a block");
+    let own = |number: usize| guidance.report().workers[number].own_hints;
+    let (ready, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let other = scope.spawn({
+            let (ready, done, guidance) = (&ready, &done, &guidance);
+            move || {
+                let younger = guidance.register().expect("a block");
+                younger.turn();
+                ready.store(true, Relaxed);
+                until("all is seen", || done.load(Relaxed));
+                younger.number()
+            }
+        });
+        until("the other is there", || ready.load(Relaxed));
+        assert!(!guidance.something_waits(u64::MAX), "nobody has computed for so long");
+        assert!(guidance.something_waits(0));
+        assert_eq!(own(worker.number()), 1, "the older one");
+        // The older one has its hint: now the other one is the oldest without.
+        assert!(guidance.something_waits(0));
+        assert!(!guidance.something_waits(0), "both have one");
+        done.store(true, Relaxed);
+        assert_eq!(own(other.join().expect("it ends")), 1);
+    });
+    assert!(checkpoint());
+    worker.set_idle(true);
+    assert!(!guidance.something_waits(0), "who is idle computes nothing");
+    let off = Guidance::off(options(1)).expect("nothing");
+    drop(worker);
+    let worker = off.register().expect("a block");
+    assert!(!off.something_waits(0), "guidance is off");
+    drop(worker);
+}

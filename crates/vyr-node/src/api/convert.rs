@@ -148,6 +148,7 @@ pub(crate) fn guidance(report: GuidanceReport) -> operator::Guidance {
         kernel_hints: worker.kernel_hints,
         psi_hints: worker.psi_hints,
         timer_hints: worker.timer_hints,
+        own_hints: worker.own_hints,
         dropped: worker.dropped,
         acknowledged: worker.acknowledged.into_iter().collect(),
         yields: worker.yields,

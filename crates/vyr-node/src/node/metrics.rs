@@ -100,12 +100,13 @@ impl Metrics {
     /// The same of all workers, as [`Self::read`] has the rest.
     pub fn read_guidance(&self) -> Vec<(&'static str, &'static str, Value)> {
         let sum = self.guidance().sum();
-        let [kernel, psi, timer] = sum.hints.map(Value::Counter);
+        let [kernel, psi, timer, own] = sum.hints.map(Value::Counter);
         let [looks, critical] = sum.looks.map(Value::Counter);
         vec![
             ("vyr.guidance.kernel_hints", "{hint}", kernel),
             ("vyr.guidance.psi_hints", "{hint}", psi),
             ("vyr.guidance.timer_hints", "{hint}", timer),
+            ("vyr.guidance.own_hints", "{hint}", own),
             ("vyr.guidance.acknowledged", "{hint}", Value::Counter(sum.acknowledged)),
             ("vyr.guidance.dropped", "{hint}", Value::Counter(sum.dropped)),
             ("vyr.guidance.yields", "{yield}", Value::Counter(sum.yields)),

@@ -2,6 +2,7 @@
 
 mod cache;
 mod guests;
+mod guided;
 mod hostile;
 mod isolation;
 mod keyvalue;

@@ -38,6 +38,8 @@ struct Worker {
     kernel_hints: u64,
     psi_hints: u64,
     timer_hints: u64,
+    /// Because a task was queued and nobody was free for it.
+    own_hints: u64,
     acknowledged: BTreeMap<String, u64>,
     yields: u64,
     deferred: u64,
@@ -59,13 +61,14 @@ impl Worker {
         Self {
             id: number,
             registered: worker.registered,
-            hints: worker.kernel_hints + worker.psi_hints + worker.timer_hints,
+            hints: worker.kernel_hints + worker.psi_hints + worker.timer_hints + worker.own_hints,
             acks: worker.acknowledged.values().sum(),
             escalations: 0,
             drops: worker.dropped,
             kernel_hints: worker.kernel_hints,
             psi_hints: worker.psi_hints,
             timer_hints: worker.timer_hints,
+            own_hints: worker.own_hints,
             acknowledged: worker.acknowledged.into_iter().collect(),
             yields: worker.yields,
             deferred: worker.deferred,
@@ -101,7 +104,7 @@ fn time(ns: Option<u64>) -> String {
 fn table(workers: &[Worker]) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_header([
-        "WORKER", "KERNEL", "PSI", "TIMER", "DROPPED", "YIELDS", "REASONS", "P50", "P99",
+        "WORKER", "KERNEL", "PSI", "TIMER", "OWN", "DROPPED", "YIELDS", "REASONS", "P50", "P99",
         "CRITICAL",
     ]);
     for worker in workers {
@@ -117,6 +120,7 @@ fn table(workers: &[Worker]) -> Table {
             worker.kernel_hints.to_string(),
             worker.psi_hints.to_string(),
             worker.timer_hints.to_string(),
+            worker.own_hints.to_string(),
             worker.drops.to_string(),
             worker.yields.to_string(),
             reasons.join(", "),

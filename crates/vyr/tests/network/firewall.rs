@@ -52,7 +52,7 @@ fn the_kernel_does_what_the_prover_says() {
         // A test whose packets all go one way, or none, shows nothing.
         assert!(arrived * 10 >= samples.len() * 9, "too few arrived");
         // Most are drawn at random, and most of those are rightly dropped.
-        assert!(found.from_links_passed >= 30, "too few passed");
+        assert!(found.from_links_passed >= 10, "too few passed");
         assert!((arrived - passed) * 20 >= samples.len(), "too few were dropped");
     }
 }

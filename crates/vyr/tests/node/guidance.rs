@@ -204,8 +204,9 @@ fn where_guidance_is_off_nobody_is_hinted_and_there_is_no_guide() {
         }
         let seen = guidance(&mut client).await;
         assert_eq!(seen.tier, "off");
-        let hints =
-            |worker: &GuidedWorker| worker.kernel_hints + worker.psi_hints + worker.timer_hints;
+        let hints = |worker: &GuidedWorker| {
+            worker.kernel_hints + worker.psi_hints + worker.timer_hints + worker.own_hints
+        };
         assert_eq!(total(&seen, hints), 0, "{seen:?}");
         let processes = daemon.status().await.processes;
         assert!(processes.iter().all(|process| process.name != "guide"), "{processes:?}");

@@ -69,7 +69,7 @@ class Guidance(_message.Message):
     def __init__(self, tier: _Optional[str] = ..., why: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[GuidedWorker, _Mapping]]] = ...) -> None: ...
 
 class GuidedWorker(_message.Message):
-    __slots__ = ("registered", "kernel_hints", "psi_hints", "timer_hints", "dropped", "acknowledged", "yields", "deferred", "looks", "critical_looks", "latencies")
+    __slots__ = ("registered", "kernel_hints", "psi_hints", "timer_hints", "dropped", "acknowledged", "yields", "deferred", "looks", "critical_looks", "latencies", "own_hints")
     class AcknowledgedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class GuidedWorker(_message.Message):
     LOOKS_FIELD_NUMBER: _ClassVar[int]
     CRITICAL_LOOKS_FIELD_NUMBER: _ClassVar[int]
     LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    OWN_HINTS_FIELD_NUMBER: _ClassVar[int]
     registered: bool
     kernel_hints: int
     psi_hints: int
@@ -99,7 +100,8 @@ class GuidedWorker(_message.Message):
     looks: int
     critical_looks: int
     latencies: _containers.RepeatedCompositeFieldContainer[LatencyBucket]
-    def __init__(self, registered: bool = ..., kernel_hints: _Optional[int] = ..., psi_hints: _Optional[int] = ..., timer_hints: _Optional[int] = ..., dropped: _Optional[int] = ..., acknowledged: _Optional[_Mapping[str, int]] = ..., yields: _Optional[int] = ..., deferred: _Optional[int] = ..., looks: _Optional[int] = ..., critical_looks: _Optional[int] = ..., latencies: _Optional[_Iterable[_Union[LatencyBucket, _Mapping]]] = ...) -> None: ...
+    own_hints: int
+    def __init__(self, registered: bool = ..., kernel_hints: _Optional[int] = ..., psi_hints: _Optional[int] = ..., timer_hints: _Optional[int] = ..., dropped: _Optional[int] = ..., acknowledged: _Optional[_Mapping[str, int]] = ..., yields: _Optional[int] = ..., deferred: _Optional[int] = ..., looks: _Optional[int] = ..., critical_looks: _Optional[int] = ..., latencies: _Optional[_Iterable[_Union[LatencyBucket, _Mapping]]] = ..., own_hints: _Optional[int] = ...) -> None: ...
 
 class LatencyBucket(_message.Message):
     __slots__ = ("up_to_ns", "count")
