@@ -13,17 +13,9 @@ rm -rf "$out"
 mkdir -p "$out"
 
 step "build (the first time takes minutes: it compiles a WebAssembly engine)"
-features=()
-if VYR_BPF_OBJECT=$PWD/$out/morpheus.bpf.o && scripts/bpf.sh "$VYR_BPF_OBJECT"; then
-    export VYR_BPF_OBJECT
-    if echo '#include <libelf.h>' | gcc -E -xc - >/dev/null 2>&1; then
-        features=(--features bpf)
-    fi
-fi
-build=(cargo build --release --locked --package vyr --bin vyr "${features[@]}")
-"${build[@]}"
+scripts/build.sh
 # The same again has nothing to do, and says where it put the program.
-vyr=$("${build[@]}" --quiet --message-format json |
+vyr=$(scripts/build.sh --quiet --message-format json |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 [[ -x $vyr ]] || {
     echo "demo-guidance: cargo did not say where it put vyr" >&2
