@@ -251,6 +251,7 @@ fn a_hint_without_a_compare_exchange_is_found() {
             Source::Kernel => &block.hints.kernel,
             Source::Psi => &block.hints.psi,
             Source::Timer => &block.hints.timer,
+            Source::Own => &block.hints.own,
         }
         .fetch_add(1, Relaxed);
         true
