@@ -44,14 +44,12 @@ pub(crate) fn object() -> Result<&'static Path, String> {
 
 /// Why there can be no programs here, if there cannot.
 pub(crate) fn missing() -> Option<String> {
-    let object = match object() {
-        Ok(object) => object,
-        Err(e) => return Some(e),
-    };
+    if let Err(e) = object() {
+        return Some(e);
+    }
     let missing = morpheus_bpf::probe().observe;
     let missing = missing.iter().filter(|missing| !matches!(missing, Missing::Object(_)));
     let missing: Vec<String> = missing.map(ToString::to_string).collect();
-    let _ = object;
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 

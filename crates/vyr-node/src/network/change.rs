@@ -54,7 +54,7 @@ pub struct Applied {
     pub approvers: Vec<String>,
     /// The steps, in order; none: the host was as the plan says.
     pub steps: Vec<String>,
-    /// The host as it was, and as it is now.
+    /// The host as it was.
     pub before: Digest,
     /// The host as it is now, or would be.
     pub after: Digest,

@@ -183,6 +183,7 @@ impl Record {
         loop {
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Lock(lock)),
+                // The kernel has no wait for such a lock that ends.
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(20));
                 }

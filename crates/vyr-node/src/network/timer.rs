@@ -4,7 +4,6 @@
 //! a connection that breaks does not end it. What it needs is in `pending.json`.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +21,8 @@ const DISMISS: u8 = b'd';
 /// What the timer says when it watches.
 const ARMED: &str = "armed";
 
-/// Between two looks whether the change still waits.
+/// Between two looks whether the change still waits. Only the deadline is of importance, and that is
+/// slept for exactly; a look lets a process end that is not needed any more.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A timer, from the side of who arms it.
@@ -45,8 +45,7 @@ impl Timer {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .current_dir("/");
-        // A group of its own, and with it no signal from a terminal.
-        let mut child = command.process_group(0).spawn().map_err(|e| e.to_string())?;
+        let mut child = command.spawn().map_err(|e| e.to_string())?;
         let mut said = String::new();
         let heard = match child.stdout.take() {
             Some(stdout) => BufReader::new(stdout.take(64)).read_line(&mut said),
@@ -86,8 +85,8 @@ pub(crate) fn serve(arguments: &[String]) -> u8 {
     let [data, id, ms] = arguments else { return 2 };
     let Ok(ms) = ms.parse() else { return 2 };
     let deadline = Instant::now() + Duration::from_millis(ms);
-    let _ = rustix::process::setsid();
-    if confine_timer().is_err() {
+    // Who is not out of reach of the maker's terminal does not say that it watches.
+    if rustix::process::setsid().is_err() || confine_timer().is_err() {
         return 1;
     }
     match watch(&PathBuf::from(data), id, deadline) {

@@ -267,7 +267,7 @@ internet = false
     }
 }
 
-/// Looks again and again.
+/// Looks again and again: what is waited for, a host as others see it, tells nobody when it changes.
 #[track_caller]
 fn until(what: &str, mut look: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
@@ -295,6 +295,10 @@ fn a_change_is_kept_if_confirmed_and_taken_back_if_not() {
     let applied = office.seen();
     assert!(applied.contains(&office.keys[0].1) && applied.contains("table inet vyr"), "{applied}");
     let timer = office.timer().expect("a timer");
+    let stat = fs::read_to_string(format!("/proc/{timer}/stat")).expect("it runs");
+    // After the name: state, parent, group, session.
+    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3));
+    assert_eq!(session, Some(timer.to_string().as_str()), "a session of its own");
     let status = fs::read_to_string(format!("/proc/{timer}/status")).expect("it runs");
     let held = |set: &str| status.lines().find_map(|line| line.strip_prefix(set));
     for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
