@@ -16,8 +16,8 @@
  *
  *   on_switch   which worker runs on this processor?      at each context switch
  *   on_wakeup   did somebody just get in line behind it?  at each wake-up
- *   on_tick     is it over its slice, and does anybody    while it runs, from a software perf
- *               wait?                                     event of its own thread
+ *   on_tick     is it over its slice, and does anybody    every millisecond, from a software
+ *               wait?                                     perf event of each processor
  *
  * What is known of a worker is eight bytes, its identity, in the kernel's own storage for that
  * thread: it was put there by the agent through a descriptor of the thread, cannot be claimed by
@@ -76,7 +76,7 @@ struct task_struct {
 #define GENERATION(id) ((u32)((id) >> 32))
 
 /* Set before loading: a wake-up hints only a worker that did the same for this long. */
-const volatile u64 wake_after_ns = 20000;
+const volatile u64 wake_after_ns = 5000;
 
 /* By thread: its identity. Written by the agent alone. */
 struct {

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "opens perf events, for which there is no safe call")]
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Default for ObserveOptions {
     fn default() -> Self {
         Self {
             tick: Duration::from_millis(1),
-            wake_after: Duration::from_micros(20),
+            wake_after: Duration::from_micros(5),
             ticks: true,
             wakeups: true,
         }
@@ -65,13 +65,15 @@ pub enum ObserveError {
 /// The programs, loaded and attached. Dropping it detaches them; nothing of it is pinned.
 pub struct Observe {
     // Before the object, whose programs they hold.
-    ticks: HashMap<(usize, usize), Link>,
+    ticks: Vec<Link>,
+    ticked: HashSet<(usize, usize)>,
     _attached: Vec<Link>,
     object: Object,
     workers: MapHandle,
     processes: MapHandle,
     bells: MapHandle,
     options: ObserveOptions,
+    processors: usize,
     /// Found out at the beginning: later the agent may see no files.
     why: String,
 }
@@ -118,7 +120,9 @@ impl Observe {
                 .and_then(|map| MapHandle::try_from(&map).map_err(cannot))
         };
         Ok(Self {
-            ticks: HashMap::new(),
+            ticks: Vec::new(),
+            ticked: HashSet::new(),
+            processors: libbpf_rs::num_possible_cpus().map_err(cannot)?,
             _attached: attached,
             workers: map("workers")?,
             processes: map("processes")?,
@@ -132,6 +136,31 @@ impl Observe {
     /// How often each program ran, and for how long, while [`StatsEnabled`] was held.
     pub fn stats(&self) -> io::Result<Vec<ProgramStats>> {
         stats(&self.object)
+    }
+
+    /// Looks at whoever runs, on every processor there is.
+    ///
+    /// An event of each worker's own would go with it from processor to processor and be silent while
+    /// it sleeps, but the kernel starts and stops such an event at every context switch: at 10,000
+    /// switches a second that took a fifth of a processor (`bench/results/sched.md`).
+    fn tick(&self) -> io::Result<Vec<Link>> {
+        let program = self.object.progs_mut().find(|p| p.name().to_str() == Some("on_tick"));
+        let program = program.ok_or_else(|| io::Error::other("the object has no on_tick"))?;
+        let mut links = Vec::new();
+        for processor in 0..i32::try_from(self.processors).unwrap_or(i32::MAX) {
+            let clock = match clock_of(processor, self.options.tick) {
+                Ok(clock) => clock.into_raw_fd(),
+                // It is switched off.
+                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
+                Err(e) => return Err(e),
+            };
+            links.push(program.attach_perf_event(clock).map_err(|e| {
+                // SAFETY: a link that was not made did not take the descriptor; it is ours still.
+                drop(unsafe { OwnedFd::from_raw_fd(clock) });
+                other(e)
+            })?);
+        }
+        Ok(links)
     }
 }
 
@@ -241,18 +270,18 @@ fn identity(worker: &Registration<'_>) -> u64 {
         | u64::from(worker.bell)
 }
 
-/// A perf event that overflows each time a thread has run for so long.
-fn clock_of(tid: i32, tick: Duration) -> io::Result<OwnedFd> {
+/// A perf event that overflows each time so much time has passed on a processor.
+fn clock_of(processor: i32, tick: Duration) -> io::Result<OwnedFd> {
     let mut attributes = perf::bindings::perf_event_attr {
         type_: perf::bindings::PERF_TYPE_SOFTWARE,
         size: u32::try_from(size_of::<perf::bindings::perf_event_attr>()).unwrap_or(0),
-        config: perf::bindings::PERF_COUNT_SW_TASK_CLOCK.into(),
+        config: perf::bindings::PERF_COUNT_SW_CPU_CLOCK.into(),
         ..Default::default()
     };
     attributes.__bindgen_anon_1.sample_period = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
     let flags = u64::from(perf::bindings::PERF_FLAG_FD_CLOEXEC);
     // SAFETY: the attributes are a structure of the kernel's with its size in it.
-    let fd = unsafe { perf::perf_event_open(&raw mut attributes, tid, -1, -1, flags) };
+    let fd = unsafe { perf::perf_event_open(&raw mut attributes, -1, processor, -1, flags) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -303,28 +332,14 @@ impl Hinter for Observe {
     }
 
     fn register(&mut self, worker: Registration<'_>) -> io::Result<()> {
-        let tick = if self.options.ticks {
-            let clock = clock_of(worker.tid, self.options.tick)?.into_raw_fd();
-            let program = self.object.progs_mut().find(|p| p.name().to_str() == Some("on_tick"));
-            let attached = match &program {
-                Some(program) => program.attach_perf_event(clock).map_err(other),
-                None => Err(io::Error::other("the object has no on_tick")),
-            };
-            if attached.is_err() {
-                // SAFETY: a link that was not made did not take the descriptor; it is ours still.
-                drop(unsafe { OwnedFd::from_raw_fd(clock) });
-            }
-            Some(attached?)
-        } else {
-            None
-        };
+        if self.options.ticks && self.ticks.is_empty() {
+            self.ticks = self.tick()?;
+        }
         let thread = worker.thread.as_raw_fd().to_ne_bytes();
         let identity = identity(&worker).to_ne_bytes();
         // Not if it has one: then another registration of the same thread is not over.
         self.workers.update(&thread, &identity, MapFlags::NO_EXIST).map_err(other)?;
-        if let Some(tick) = tick {
-            self.ticks.insert((worker.process, worker.block), tick);
-        }
+        self.ticked.insert((worker.process, worker.block));
         Ok(())
     }
 
@@ -335,7 +350,11 @@ impl Hinter for Observe {
     }
 
     fn unregister(&mut self, process: usize, block: usize, thread: BorrowedFd<'_>) {
-        self.ticks.remove(&(process, block));
+        self.ticked.remove(&(process, block));
+        if self.ticked.is_empty() {
+            // Nobody is left to be looked at.
+            self.ticks.clear();
+        }
         // A thread that has ended took it along.
         let _ = self.workers.delete(&thread.as_raw_fd().to_ne_bytes());
     }

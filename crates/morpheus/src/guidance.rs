@@ -385,20 +385,20 @@ impl Guidance {
         }
     }
 
-    /// Something joined the runtime's own queue and nobody is free for it: hints the worker that has
-    /// done the same for longest, if that is at least `least_ns`, and says whether it did. Where
-    /// guidance is off nobody is hinted.
-    pub fn something_waits(&self, least_ns: u64) -> bool {
+    /// Something joined the runtime's own queue and nobody is free for it: hints the worker of the
+    /// highest rank, and says whether it did. `rank` is asked for each that runs and has no hint yet,
+    /// by its number ([`Worker::number`]) and for how many nanoseconds it has done the same; `None`:
+    /// not this one. Where guidance is off nobody is hinted.
+    pub fn something_waits(&self, rank: impl Fn(usize, u64) -> Option<u64>) -> bool {
         if self.tier() == Tier::Off {
             return false;
         }
         let now = crate::clock::now_ns();
-        let ages = self.shared.blocks.iter().filter_map(|block| {
-            let age = block.unhinted_age_ns(now).filter(|age| *age >= least_ns)?;
-            Some((age, block))
+        let ranks = self.shared.blocks.iter().enumerate().filter_map(|(number, block)| {
+            Some((rank(number, block.unhinted_age_ns(now)?)?, block))
         });
-        let oldest = ages.max_by_key(|(age, _)| *age);
-        oldest.is_some_and(|(_, block)| block.hint(Source::Own, Reason::Backlog, now))
+        let first = ranks.max_by_key(|(rank, _)| *rank);
+        first.is_some_and(|(_, block)| block.hint(Source::Own, Reason::Backlog, now))
     }
 
     /// A way to register threads that outlives this value.

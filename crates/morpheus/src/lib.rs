@@ -40,6 +40,6 @@ pub use {
     memory::Blocks,
     worker::{
         Worker, checkpoint, critical, in_critical, in_host_call, is_registered, note_yield, turn,
-        yield_now,
+        why, yield_now, yield_to_threads,
     },
 };

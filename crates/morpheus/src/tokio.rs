@@ -56,6 +56,8 @@ fn register() {
 /// A safe point: yields to tokio if this worker was hinted, or used up its cooperative budget.
 pub async fn checkpoint() {
     if crate::checkpoint() {
+        // First the thread that waits for this processor: it may bring what tokio then runs.
+        crate::yield_to_threads();
         return tokio::task::yield_now().await;
     }
     if !is_registered() {

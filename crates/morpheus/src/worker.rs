@@ -11,7 +11,7 @@ use std::ptr::null;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 
-use crate::block::{Block, State, Yield};
+use crate::block::{Block, Reason, State, Yield};
 use crate::clock::now_ns;
 use crate::guidance::{GuidanceError, Shared};
 use crate::ledger::Ledger;
@@ -23,6 +23,7 @@ thread_local! {
     static BLOCK: Cell<*const Block> = const { Cell::new(&raw const NOBODY) };
     static LEDGER: Cell<*const Ledger> = const { Cell::new(null()) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static WHY: Cell<Option<Reason>> = const { Cell::new(None) };
 }
 
 /// How often this process is the child of a fork: what was made before is the parent's.
@@ -75,12 +76,31 @@ fn answer() -> bool {
     let block = block();
     let Some(hint) = block.acknowledge() else { return false };
     let now = now_ns();
+    WHY.set(hint.reason);
     if let Some(ledger) = ledger() {
         ledger.acknowledge(hint, now);
         ledger.yielded(Yield::Hint);
     }
     block.yielded(Yield::Hint, now);
     true
+}
+
+/// Why the hint was given that [`checkpoint`] last said yes to on this thread. `None`: there was no
+/// hint, or its block was scribbled over.
+#[must_use]
+pub fn why() -> Option<Reason> {
+    WHY.get()
+}
+
+/// Gives the processor to another thread that waits for it, if the last hint was because of one, and
+/// says whether it was. That thread may have brought something for the queue of this one's runtime,
+/// so look at it after this.
+pub fn yield_to_threads() -> bool {
+    let waits = matches!(why(), Some(Reason::Wakeup | Reason::Slice));
+    if waits {
+        yield_now();
+    }
+    waits
 }
 
 /// The worker turns to something else, with a slice of so many nanoseconds (zero: the default). On

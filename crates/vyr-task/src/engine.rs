@@ -1,6 +1,6 @@
 //! The engine: pools of slots, linkers, loaded programs, and the ticker that watches over them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -97,7 +97,15 @@ pub(crate) struct Inner {
     ticker: OnceLock<Ticker>,
     /// Epochs of the ticker; those because of hints are not among them.
     ticks: AtomicU64,
-    guidance: OnceLock<Guidance>,
+    guidance: OnceLock<Guided>,
+    /// Whether tasks wait for a worker.
+    waits: AtomicBool,
+}
+
+/// What hints the workers, and what the guest of each had before its turn, in nanoseconds.
+struct Guided {
+    guidance: Guidance,
+    had_ns: Box<[Arc<AtomicU64>]>,
 }
 
 /// One Wasmtime engine with its pool. There is a second one only if swap is turned on while we
@@ -165,6 +173,7 @@ impl Engine {
             ticker: OnceLock::new(),
             ticks: AtomicU64::new(0),
             guidance: OnceLock::new(),
+            waits: AtomicBool::new(false),
         })))
     }
 
@@ -194,12 +203,13 @@ impl Engine {
 
     /// What hints to the threads that run guests, if something does.
     pub fn guidance(&self) -> Option<&Guidance> {
-        self.0.guidance.get()
+        self.0.guidance.get().map(|guided| &guided.guidance)
     }
 
-    pub(crate) fn set_guidance(&self, guidance: Guidance) {
+    pub(crate) fn set_guidance(&self, guidance: Guidance, threads: usize) {
+        let had_ns = (0..threads).map(|_| Arc::default()).collect();
         // The first one stays.
-        let _ = self.0.guidance.set(guidance);
+        let _ = self.0.guidance.set(Guided { guidance, had_ns });
     }
 
     /// To be held while a task runs: keeps the ticker ticking.
@@ -228,7 +238,7 @@ impl std::fmt::Debug for Engine {
 
 impl OnTick for Inner {
     fn begin(&self) {
-        if let Some(guidance) = self.guidance.get() {
+        if let Some(Guided { guidance, .. }) = self.guidance.get() {
             guidance.quiet();
         }
     }
@@ -244,6 +254,20 @@ impl Inner {
     /// Epochs of the ticker so far.
     pub(crate) fn ticks(&self) -> u64 {
         self.ticks.load(Ordering::Acquire)
+    }
+
+    /// Whether tasks wait for a worker, as far as workers are guided.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waits(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Where a worker writes what its guest had of a processor before its turn, in nanoseconds.
+    pub(crate) fn had(&self, worker: usize) -> Option<&Arc<AtomicU64>> {
+        self.guidance.get().and_then(|guided| guided.had_ns.get(worker))
     }
 
     /// Makes every running guest look up at its next safe point.

@@ -5,7 +5,10 @@
 //! advances the epoch, every running guest looks up, and the one whose worker was hinted yields.
 //! The others go on at once. Hints never change what a guest computes, only when.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use morpheus::{SLICE_DEFAULT_NS, SLICE_MIN_NS, Worker};
 
@@ -24,6 +27,28 @@ pub(crate) fn slice_ns(priority: i32, cpu_left_ns: u64) -> u64 {
     };
     // Zero would ask for the default.
     slice.min(cpu_left_ns).max(SLICE_MIN_NS)
+}
+
+thread_local! {
+    /// What the guest that runs on this thread had before this turn, in nanoseconds: for others.
+    static HAD: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+    /// The same for this thread, and when the turn began.
+    static TURN: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+}
+
+/// A guest that had so much of a processor before gets a turn on this thread.
+pub(crate) fn turn(priority: i32, cpu_left_ns: u64, had_ns: u64) {
+    morpheus::turn(slice_ns(priority, cpu_left_ns));
+    HAD.with_borrow(|had| had.as_ref().map(|had| had.store(had_ns, Relaxed)));
+    TURN.set(Some((had_ns, Instant::now())));
+}
+
+/// Whether the guest on this thread may be one of the short ones still.
+pub(crate) fn is_short() -> bool {
+    TURN.get().is_some_and(|(had_ns, began)| {
+        let age_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        had_ns.saturating_add(age_ns) < SHORT_NS
+    })
 }
 
 /// The registration of a worker's thread, once its engine is guided.
@@ -47,6 +72,9 @@ impl Guided {
             self.tried = true;
             // A thread without a block runs unguided; the report shows how many have one.
             self.worker = guidance.register().ok();
+            let had =
+                self.worker.as_ref().and_then(|w| self.engine.inner().had(w.number()).cloned());
+            HAD.set(had);
         }
     }
 
@@ -58,39 +86,55 @@ impl Guided {
     }
 }
 
-/// What a guest may have for itself before it yields to a task that was just queued: enough that
-/// many of those do not keep it from getting on.
-const TURN_NS: u64 = 20_000;
+/// What a guest may have in all before it is asked to give way to a task that was just queued: most
+/// tasks end in it, and to stop one of those for another gains nothing.
+const SHORT_NS: u64 = 200_000;
+
+/// What it may have in one turn: enough that many of those do not keep it from getting on.
+const TURN_NS: u64 = 5_000;
 
 /// Says whether tasks wait for a worker, when that changes.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     engine: Engine,
-    said: std::sync::atomic::AtomicBool,
 }
 
 impl Backlog {
     pub(crate) fn new(engine: &Engine) -> Self {
-        Self { engine: engine.clone(), said: false.into() }
+        Self { engine: engine.clone() }
     }
 
     /// Something was just queued, and whoever may take it was woken: a guest that has computed for a
     /// while yields to it at once. Not before they were woken, or it would find nobody to yield to.
     pub(crate) fn press(&self) {
-        if self.said.load(std::sync::atomic::Ordering::Relaxed)
-            && let Some(guidance) = self.engine.guidance()
-            && guidance.something_waits(TURN_NS)
-        {
-            self.engine.inner().look_up();
+        if !self.engine.inner().waits() {
+            return;
         }
+        let Some(guidance) = self.engine.guidance() else { return };
+        // The one that has had most: a short task that is asked would wait behind a long one.
+        let rank = |worker: usize, age_ns: u64| {
+            let had = self.engine.inner().had(worker);
+            let had_ns = had.map_or(0, |had| had.load(Relaxed));
+            let all_ns = had_ns.saturating_add(age_ns);
+            (age_ns >= TURN_NS && all_ns >= SHORT_NS).then_some(all_ns)
+        };
+        guidance.something_waits(rank);
+        // Also a guest that was hinted before has not seen it yet.
+        self.engine.inner().look_up();
+    }
+
+    /// The same by a worker that has just taken something else.
+    pub(crate) fn press_others(&self) {
+        // As if its next guest had its turn already.
+        morpheus::turn(0);
+        self.press();
     }
 
     pub(crate) fn say(&self, waits: bool) {
-        use std::sync::atomic::Ordering::Relaxed;
-        if self.said.load(Relaxed) != waits
+        if self.engine.inner().waits() != waits
             && let Some(guidance) = self.engine.guidance()
         {
-            self.said.store(waits, Relaxed);
+            self.engine.inner().set_waits(waits);
             guidance.set_backlog(waits);
         }
     }
@@ -116,7 +160,7 @@ impl Engine {
             ..Default::default()
         };
         let guidance = connect(options)?;
-        self.set_guidance(guidance);
+        self.set_guidance(guidance, threads);
         Ok(())
     }
 }

@@ -15,8 +15,8 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::control::{CancelHandle, Control, Stop, Stopped};
-use crate::engine::{Engine, Entry, Loaded, Program};
-use crate::guidance::slice_ns;
+use crate::engine::{Engine, Entry, Inner, Loaded, Program};
+use crate::guidance::{is_short, turn};
 use crate::limits::{Limits, Meter};
 use crate::outcome::{Outcome, Reason, State, Usage};
 use crate::state::{BoundState, Files};
@@ -166,7 +166,14 @@ async fn run_on(engine: &Engine, loaded: &Loaded, job: Job) -> Outcome {
     let mut ticks = inner.ticks();
     store.epoch_deadline_callback(move |store| {
         let ticked = std::mem::replace(&mut ticks, inner.ticks()) != ticks;
-        if !hinted(store.data().host_calls) && !ticked {
+        let host_calls = store.data().host_calls;
+        let mut asked = hinted(host_calls);
+        if asked && morpheus::yield_to_threads() {
+            // Another thread had this processor, and may have brought a task; the epoch that told of
+            // it is over for this guest. Is there none, it need not give way to tasks.
+            asked = hinted(host_calls) || (inner.waits() && !is_short());
+        }
+        if !asked && !ticked {
             // Another worker was hinted.
             return Ok(UpdateDeadline::Continue(1));
         }
@@ -197,8 +204,16 @@ async fn run_on(engine: &Engine, loaded: &Loaded, job: Job) -> Outcome {
             (result, drained)
         };
         let priority = job.priority;
-        Guarded { guest: pin!(guest), control: &control, priority, in_host: false, timer: None }
-            .await
+        Guarded {
+            guest: pin!(guest),
+            control: &control,
+            priority,
+            engine: engine.inner(),
+            began: false,
+            in_host: false,
+            timer: None,
+        }
+        .await
     };
     let ended = ended.map(|(result, drained)| {
         result.and_then(|()| drained.map_err(|e| wasmtime::format_err!("cannot write output: {e}")))
@@ -356,6 +371,9 @@ struct Guarded<'a, F> {
     guest: Pin<&'a mut F>,
     control: &'a Control,
     priority: i32,
+    engine: &'a Inner,
+    /// It had a turn.
+    began: bool,
     /// It waits in the middle of a host call.
     in_host: bool,
     /// Made only when the guest first waits; most never do.
@@ -367,8 +385,14 @@ impl<F: Future> Future for Guarded<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        // The epoch of a hint that came between two turns is over.
+        if !this.in_host && morpheus::checkpoint() && this.began && this.engine.waits() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.began = true;
         let start = Instant::now();
-        morpheus::turn(slice_ns(this.priority, this.control.cpu_left_ns()));
+        turn(this.priority, this.control.cpu_left_ns(), this.control.cpu_us() * 1_000);
         morpheus::in_host_call(this.in_host);
         let polled = this.guest.as_mut().poll(cx);
         this.in_host = morpheus::in_host_call(false);

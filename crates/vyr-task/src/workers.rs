@@ -1,8 +1,10 @@
 //! Worker threads: each takes the next jobs when it has nothing else to do.
 //!
-//! A job is first polled where it is taken, and most end in that one poll; only a guest that waits
-//! or yields is put on the thread's run queue, and the thread takes further jobs meanwhile. The
-//! engine's slots bound the jobs that have been taken; the queue bounds the rest.
+//! A job gets its first turn where it is taken, and most end in it. A guest that yields, or waited
+//! and may go on, stands in a second queue, and goes on where there is a thread for it: nobody waits
+//! for a thread while another is idle. New jobs come first, because most are short, but not so many
+//! of them in a row that the others never get on. The engine's slots bound the jobs that have been
+//! taken; the queue bounds the rest.
 //!
 //! Threads take several jobs at a time when many wait, because a lock and a wake-up cost as much
 //! as a small guest; `settled` is called when a thread has nothing left to take, and now and then
@@ -13,14 +15,17 @@
 //! passes the reading on to an idle thread and runs them itself, because to wake another for that
 //! costs as much as a small guest, too. If there is none, it hands the jobs over and reads on.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use async_task::Runnable;
 
 use crate::engine::Engine;
 use crate::guidance::{Backlog, Guided};
@@ -29,6 +34,9 @@ use crate::run::Job;
 
 /// Jobs a thread takes at a time, at most.
 const BATCH_MAX: usize = 16;
+
+/// New jobs that may be taken in a row while a guest waits for its next turn.
+const FRESH_MAX: usize = 64;
 
 /// An outcome waits no longer than this, and one job, for those that follow on its thread.
 const SETTLE_AFTER: Duration = Duration::from_micros(200);
@@ -63,12 +71,17 @@ struct Shared {
     room: Condvar,
     capacity: usize,
     threads: usize,
+    slots: usize,
     settled: Box<dyn Fn() + Send + Sync>,
     backlog: Backlog,
 }
 
 struct State {
     jobs: VecDeque<(Work, OnDone)>,
+    /// Guests that had a turn, and may have another.
+    again: VecDeque<Runnable>,
+    /// Jobs that were taken since one of those was.
+    fresh: usize,
     free_slots: usize,
     closed: bool,
     idle: Vec<Idle>,
@@ -82,7 +95,7 @@ struct State {
 struct Idle {
     worker: usize,
     waker: Waker,
-    /// None of its guests waits, so it may block.
+    /// Nothing of a guest waits on its runtime, so it may block.
     may_read: bool,
 }
 
@@ -90,6 +103,8 @@ struct Idle {
 enum Turn {
     /// The work that it took.
     Run,
+    /// A guest's next turn.
+    Again(Runnable),
     Read(Box<dyn Source>),
     End,
 }
@@ -140,23 +155,31 @@ impl Workers {
             state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.jobs.push_back((Work::Run(Box::new(job)), Box::new(on_done)));
-        let idle = state.idle.pop();
-        self.shared.backlog.say(is_busy(idle.as_ref()));
+        let (idle, is_busy) = state.call();
+        self.shared.backlog.say(is_busy);
         drop(state);
         wake(idle);
         self.shared.backlog.press();
     }
 }
 
-/// Whether what was just queued may have to wait: nobody is idle, or who is has guests, one of
-/// which may compute on its thread at this moment.
-fn is_busy(idle: Option<&Idle>) -> bool {
-    idle.is_none_or(|idle| !idle.may_read)
+impl State {
+    /// Whether a thread would find something to do.
+    fn has_work(&self) -> bool {
+        !self.again.is_empty() || (!self.jobs.is_empty() && self.free_slots > 0)
+    }
+
+    /// Whom to wake for what was queued, the newest because it is the warmest; and whether it may
+    /// have to wait, because there is nobody.
+    fn call(&mut self) -> (Option<Idle>, bool) {
+        let idle = self.idle.pop();
+        let is_busy = idle.is_none();
+        (idle, is_busy)
+    }
 }
 
-/// Guests that yield are tasks of it, and `work` is what it runs until it ends: which it looks at
-/// once in so many turns of tasks, 61 unless it is told otherwise. A guest that computes would have
-/// as many slices before the next job was taken.
+/// What guests wait for is on the runtime of the thread of their first turn. It looks at `work` once
+/// in so many turns of other tasks, 61 unless it is told otherwise.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build()
 }
@@ -195,6 +218,8 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 jobs: VecDeque::new(),
+                again: VecDeque::new(),
+                fresh: 0,
                 free_slots: engine.slots() as usize,
                 closed: false,
                 idle: Vec::new(),
@@ -204,6 +229,7 @@ impl Shared {
             room: Condvar::new(),
             capacity: queue.max(1),
             threads: threads.max(1),
+            slots: engine.slots() as usize,
             settled: Box::new(settled),
             backlog: Backlog::new(engine),
         }
@@ -213,7 +239,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the source if it is meant for this thread, else jobs and their slots.
+    /// Takes the source if it is meant for this thread, else jobs and their slots, or a guest.
     ///
     /// If there is none of these, `waker` is woken when there is; without one it is only a look.
     fn poll_take(
@@ -229,8 +255,13 @@ impl Shared {
         }
         let fair = (state.jobs.len() / (2 * self.threads)).clamp(1, BATCH_MAX);
         let take = fair.min(state.jobs.len()).min(state.free_slots);
-        if take == 0 {
-            if state.closed && state.jobs.is_empty() {
+        let turn = if (take == 0 || state.fresh >= FRESH_MAX)
+            && let Some(next) = state.again.pop_front()
+        {
+            state.fresh = 0;
+            Turn::Again(next)
+        } else if take == 0 {
+            if state.closed && state.jobs.is_empty() && state.free_slots == self.slots {
                 return Poll::Ready(Turn::End);
             }
             // One entry a worker, and the newest waker of it.
@@ -239,16 +270,23 @@ impl Shared {
                 state.idle.push(Idle { worker, waker: waker.clone(), may_read });
             }
             return Poll::Pending;
-        }
-        batch.extend(state.jobs.drain(..take));
-        state.free_slots -= take;
-        // A job that was queued while this thread was on its way woke nobody else.
-        let next = if state.jobs.is_empty() { None } else { state.idle.pop() };
-        self.backlog.say(!state.jobs.is_empty() && is_busy(next.as_ref()));
+        } else {
+            batch.extend(state.jobs.drain(..take));
+            state.free_slots -= take;
+            state.fresh += take;
+            Turn::Run
+        };
+        // What was queued while this thread was on its way woke nobody else.
+        let (next, is_busy) = if state.has_work() { state.call() } else { (None, false) };
+        self.backlog.say(is_busy);
+        let press = is_busy && !state.jobs.is_empty();
         drop(state);
         self.room.notify_all();
         wake(next);
-        Poll::Ready(Turn::Run)
+        if press {
+            self.backlog.press_others();
+        }
+        Poll::Ready(turn)
     }
 
     /// Reads until there is somebody else to do so, or no more to read.
@@ -276,8 +314,8 @@ impl Shared {
                 drop(state);
                 return next.waker.wake();
             }
-            let idle = state.idle.pop();
-            self.backlog.say(is_busy(idle.as_ref()));
+            let (idle, is_busy) = state.call();
+            self.backlog.say(is_busy);
             drop(state);
             wake(idle);
             self.backlog.press();
@@ -287,40 +325,106 @@ impl Shared {
     fn free_slot(&self) {
         let mut state = self.lock();
         state.free_slots += 1;
-        let waiting = !state.jobs.is_empty() || state.closed;
-        let idle = if waiting { state.idle.pop() } else { None };
+        let ended = state.closed && state.free_slots == self.slots;
+        let idle = match () {
+            // All look whether that was the last.
+            () if ended => std::mem::take(&mut state.idle),
+            () if !state.jobs.is_empty() => state.call().0.into_iter().collect(),
+            () => Vec::new(),
+        };
+        drop(state);
+        wake(idle);
+    }
+
+    /// A guest yielded, or what it waited for has come.
+    fn again(&self, guest: Runnable) {
+        let mut state = self.lock();
+        state.again.push_back(guest);
+        // The thread whose guest yielded looks for more at once.
+        if IN_TURN.get() && state.again.len() == 1 && state.jobs.is_empty() {
+            return;
+        }
+        let (idle, is_busy) = state.call();
+        self.backlog.say(is_busy);
         drop(state);
         wake(idle);
     }
 }
 
+thread_local! {
+    /// A guest has its turn on this thread.
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+fn turn(guest: Runnable) {
+    IN_TURN.set(true);
+    guest.run();
+    IN_TURN.set(false);
+}
+
+/// Counts the guests that had their first turn on a thread, and have not ended.
+struct Resident(Arc<AtomicUsize>);
+
+impl Resident {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A job as a guest that gets its turns from the queue.
+fn guest(
+    job: Job,
+    on_done: OnDone,
+    engine: &Engine,
+    shared: &Arc<Shared>,
+    resident: Resident,
+) -> Runnable {
+    let (engine, of_run) = (engine.clone(), Arc::clone(shared));
+    let run = async move {
+        let outcome = engine.run(job).await;
+        drop(resident);
+        of_run.free_slot();
+        on_done(outcome);
+    };
+    let of_turns = Arc::clone(shared);
+    let (guest, ends) = async_task::spawn(run, move |guest| of_turns.again(guest));
+    ends.detach();
+    guest
+}
+
 async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
-    let mut waiting: Vec<tokio::task::JoinHandle<()>> = Vec::new();
+    let residents = Arc::new(AtomicUsize::new(0));
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut last_settled = Instant::now();
     let mut guided = Guided::new(&engine);
     loop {
         guided.look();
-        waiting.retain(|task| !task.is_finished());
-        let may_read = waiting.is_empty();
+        let may_read = residents.load(Relaxed) == 0;
         // While there is more to do, outcomes wait for those that follow.
-        let turn = match shared.poll_take(worker, may_read, None, &mut batch) {
-            Poll::Ready(turn) => turn,
+        let next = match shared.poll_take(worker, may_read, None, &mut batch) {
+            Poll::Ready(next) => next,
             Poll::Pending => {
                 (shared.settled)();
                 let take = |cx: &mut Context<'_>| {
                     shared.poll_take(worker, may_read, Some(cx.waker()), &mut batch)
                 };
-                // Guests that wait run on this thread, too.
-                guided.idle(may_read);
-                let turn = poll_fn(take).await;
+                guided.idle(true);
+                let next = poll_fn(take).await;
                 guided.idle(false);
                 last_settled = Instant::now();
-                turn
+                next
             }
         };
-        match turn {
+        match next {
             Turn::Run => {}
+            Turn::Again(guest) => turn(guest),
             Turn::Read(source) => {
                 (shared.settled)();
                 guided.idle(true);
@@ -332,40 +436,26 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
             Turn::End => break,
         }
         for (work, on_done) in batch.drain(..) {
-            let job = match work {
-                Work::Run(job) => *job,
+            match work {
+                Work::Run(job) => {
+                    let resident = Resident::new(&residents);
+                    turn(guest(*job, on_done, &engine, &shared, resident));
+                }
                 Work::Known(outcome) => {
                     shared.free_slot();
                     on_done(outcome);
                     continue;
                 }
-            };
-            let (engine, of_run) = (engine.clone(), Arc::clone(&shared));
-            let mut run: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-                let outcome = engine.run(job).await;
-                of_run.free_slot();
-                on_done(outcome);
-            });
-            let first = poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await;
-            if first.is_pending() {
-                let shared = Arc::clone(&shared);
-                waiting.push(tokio::spawn(async move {
-                    run.await;
-                    (shared.settled)();
-                }));
             }
             if last_settled.elapsed() > SETTLE_AFTER {
                 (shared.settled)();
                 last_settled = Instant::now();
             }
         }
-        // Give the tasks on this thread's run queue their turn between two batches.
-        if !waiting.is_empty() {
+        // What guests wait for gets its turn between two of theirs.
+        if residents.load(Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
     }
     (shared.settled)();
-    for task in waiting {
-        let _ = task.await;
-    }
 }

@@ -145,26 +145,40 @@ impl Plan {
 #[derive(Debug, Default)]
 struct Seen {
     times: Histogram,
+    /// The same from when they were handed over.
+    handed: Histogram,
     /// Milliseconds of hogs' work in a second.
     hog_ms_per_s: f64,
     /// What the threads that guide used, of one processor.
     guides_share: f64,
+    late: Histogram,
     report: Option<Report>,
 }
 
-/// Times of short tasks, as they end.
+/// A short task that arrived.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    /// When it was to arrive.
+    due: Instant,
+    /// When the thread that hands it over was on a processor.
+    handed: Instant,
+}
+
+/// Times of short tasks, as they end: from when they were due, and from when they were handed over.
 #[derive(Debug, Default)]
-struct Times(Mutex<Histogram>, AtomicU64);
+struct Times(Mutex<(Histogram, Histogram)>, AtomicU64);
 
 impl Times {
-    fn ended(&self, due: Instant) {
-        let ns = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).record(ns);
+    fn ended(&self, arrival: Arrival) {
+        let mut times = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        times.0.record(ns_since(arrival.due));
+        times.1.record(ns_since(arrival.handed));
+        drop(times);
         self.1.fetch_add(1, Relaxed);
     }
 
     /// Waits until so many have ended.
-    fn wait(&self, count: u64) -> Result<Histogram> {
+    fn wait(&self, count: u64) -> Result<(Histogram, Histogram)> {
         let end = Instant::now() + LONG;
         while self.1.load(Relaxed) < count {
             ensure!(Instant::now() < end, "short tasks do not end");
@@ -174,19 +188,26 @@ impl Times {
     }
 }
 
+fn ns_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What happened while short tasks arrived.
 #[derive(Debug)]
 struct Arrived {
     count: u64,
     seconds: f64,
     guides_share: f64,
+    /// From the moment at which a task was to arrive to that at which it was handed over: until the
+    /// thread that hands over is on a processor, which no worker can do anything about but leave one.
+    late: Histogram,
 }
 
 /// Lets short tasks arrive for the time of the plan.
 ///
 /// They arrive when they are due, however late the last one was: who waits does not hold up those
 /// behind it.
-fn arrive(plan: &Plan, mut submit: impl FnMut(Instant)) -> Arrived {
+fn arrive(plan: &Plan, mut submit: impl FnMut(Arrival)) -> Arrived {
     let mut random = Random::new();
     for _ in 0..plan.seed {
         random.next();
@@ -195,18 +216,21 @@ fn arrive(plan: &Plan, mut submit: impl FnMut(Instant)) -> Arrived {
     let start = Instant::now();
     let mut due = start;
     let mut count = 0;
+    let mut late = Histogram::default();
     loop {
         let uniform = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
         due += Duration::from_secs_f64(-(1.0 - uniform).ln() * BETWEEN_US * 1e-6);
         if due - start > plan.time {
             let seconds = start.elapsed().as_secs_f64();
             let guides = guides_ns().saturating_sub(guides) as f64 * 1e-9;
-            return Arrived { count, seconds, guides_share: guides / seconds };
+            return Arrived { count, seconds, guides_share: guides / seconds, late };
         }
         if let Some(early) = due.checked_duration_since(Instant::now()) {
             std::thread::sleep(early);
         }
-        submit(due);
+        let handed = Instant::now();
+        late.record(ns_since(due));
+        submit(Arrival { due, handed });
         count += 1;
     }
 }
@@ -221,15 +245,15 @@ fn beside_steps(
     plan: &Plan,
     hogs: &[Line],
     times: &Times,
-    submit: impl FnMut(Instant),
+    submit: impl FnMut(Arrival),
 ) -> Result<Seen> {
     // Let the hogs begin.
     std::thread::sleep(Duration::from_millis(20));
     let before = steps_of(hogs);
-    let Arrived { count, seconds, guides_share } = arrive(plan, submit);
+    let Arrived { count, seconds, guides_share, late } = arrive(plan, submit);
     let hog_ms = (steps_of(hogs) - before) as f64 * STEP_US as f64 / 1e3;
-    let times = times.wait(count)?;
-    Ok(Seen { times, hog_ms_per_s: hog_ms / seconds, guides_share, report: None })
+    let (times, handed) = times.wait(count)?;
+    Ok(Seen { times, handed, hog_ms_per_s: hog_ms / seconds, guides_share, late, report: None })
 }
 
 /// Where the hints of native workers come from, while it lives.
@@ -285,7 +309,11 @@ fn cell(runtime: Runtime, plan: &Plan, prepared: &Prepared) -> Result<Sample> {
     let mut sample = Sample::new(&case, plan.arm.name())
         .with_times(&seen.times)
         .with("hog_ms_per_s", seen.hog_ms_per_s)
-        .with("guides_cpu_percent", seen.guides_share * 100.0);
+        .with("guides_cpu_percent", seen.guides_share * 100.0)
+        .with("late_p50_us", seen.late.quantile_ns(0.5) as f64 / 1e3)
+        .with("late_p99_us", seen.late.quantile_ns(0.99) as f64 / 1e3)
+        .with("handed_p50_us", seen.handed.quantile_ns(0.5) as f64 / 1e3)
+        .with("handed_p99_us", seen.handed.quantile_ns(0.99) as f64 / 1e3);
     if let Some(report) = &seen.report {
         let sum = |of: fn(&morpheus::WorkerReport) -> u64| {
             report.workers.iter().map(of).sum::<u64>() as f64
@@ -322,7 +350,7 @@ pub(super) fn round(
     let mut samples = Vec::new();
     for piece_ms in cells.pieces_ms.iter().copied() {
         // So that a hog ends some pieces.
-        let time = scale.time(1_000, 400).max(Duration::from_millis(12 * piece_ms));
+        let time = scale.time(600, 400).max(Duration::from_millis(12 * piece_ms));
         for runtime in Runtime::ALL {
             for arm in alternate(&cells.arms, number).into_iter().filter(|arm| runtime.has(*arm)) {
                 let plan = Plan { arm, workers, piece_ms, turns_per_us, time, seed: number };
@@ -348,7 +376,7 @@ mod tests {
             seed: 3,
         };
         let mut due = Vec::new();
-        let count = arrive(&plan, |at| due.push(at)).count;
+        let count = arrive(&plan, |arrival| due.push(arrival.due)).count;
         assert_eq!(count, due.len() as u64);
         assert!(due.is_sorted());
         // 150 are expected, with a deviation of 12.

@@ -64,11 +64,11 @@ pub(super) fn run(plan: &Plan, source: Option<Source>) -> Result<Seen> {
         runtime.spawn(hog(*plan, number, Arc::clone(&hogs), Arc::clone(&done)));
     }
     let turns = plan.short_turns();
-    let seen = beside_steps(plan, &hogs, &times, |due| {
+    let seen = beside_steps(plan, &hogs, &times, |arrival| {
         let times = Arc::clone(&times);
         runtime.spawn(async move {
             work(turns);
-            times.ended(due);
+            times.ended(arrival);
         });
     });
     let report = source.as_ref().map(|source| &source.guidance).map(Guidance::report);

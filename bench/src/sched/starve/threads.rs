@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use morpheus::{Guidance, Worker, checkpoint};
 
-use super::{Arm, Plan, Seen, Source, Times, beside_steps};
+use super::{Arm, Arrival, Plan, Seen, Source, Times, beside_steps};
 use crate::sched::place::{Line, work};
 
 enum Task {
     Hog { number: usize, left: u64 },
-    Short { due: Instant },
+    Short(Arrival),
 }
 
 struct Pool<'a> {
@@ -97,9 +96,9 @@ impl Pool<'_> {
     /// Runs it to its end, or until it gives way to what is returned.
     fn run(&self, plan: &Plan, task: Task) -> Option<Task> {
         let (number, mut left) = match task {
-            Task::Short { due } => {
+            Task::Short(arrival) => {
                 work(plan.short_turns());
-                self.times.ended(due);
+                self.times.ended(arrival);
                 return None;
             }
             Task::Hog { number, left } => (number, left),
@@ -146,7 +145,7 @@ pub(super) fn run(plan: &Plan, source: Option<Source>) -> Result<Seen> {
         for number in 0..plan.workers {
             pool.push(Task::Hog { number, left: plan.piece_steps() });
         }
-        let seen = beside_steps(plan, &hogs, &times, |due| pool.push(Task::Short { due }));
+        let seen = beside_steps(plan, &hogs, &times, |arrival| pool.push(Task::Short(arrival)));
         // With the lock: who looks at it and then waits is told.
         let queue = pool.lock();
         pool.done.store(true, Relaxed);

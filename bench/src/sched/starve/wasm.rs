@@ -167,9 +167,9 @@ fn guided(plan: &Plan, prepared: &Prepared, agent: Option<&Agent>) -> Result<See
     }
     std::thread::sleep(Duration::from_millis(20));
     let times = Arc::new(Times::default());
-    let arrived = arrive(plan, |due| {
+    let arrived = arrive(plan, |arrival| {
         let times = Arc::clone(&times);
-        workers.submit(job(&program, &prepared.short), move |_| times.ended(due));
+        workers.submit(job(&program, &prepared.short), move |_| times.ended(arrival));
     });
     let seen = times.wait(arrived.count);
     let ends = hog.ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -184,7 +184,9 @@ fn guided(plan: &Plan, prepared: &Prepared, agent: Option<&Agent>) -> Result<See
     drop(workers);
     ensure!(!hog.broken.load(Relaxed), "a hog failed");
     let hog_ms_per_s = rate(&ends) * plan.piece_ms as f64;
-    Ok(Seen { times: seen?, hog_ms_per_s, guides_share: arrived.guides_share, report })
+    let (guides_share, late) = (arrived.guides_share, arrived.late);
+    let (times, handed) = seen?;
+    Ok(Seen { times, handed, hog_ms_per_s, guides_share, late, report })
 }
 
 #[cfg(test)]

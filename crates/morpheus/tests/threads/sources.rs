@@ -161,21 +161,24 @@ fn who_has_computed_for_longest_is_hinted_when_something_waits() {
             }
         });
         until("the other is there", || ready.load(Relaxed));
-        assert!(!guidance.something_waits(u64::MAX), "nobody has computed for so long");
-        assert!(guidance.something_waits(0));
+        assert!(
+            !guidance.something_waits(|_, age| (age == u64::MAX).then_some(age)),
+            "nobody has computed for so long"
+        );
+        assert!(guidance.something_waits(|_, age| Some(age)));
         assert_eq!(own(worker.number()), 1, "the older one");
         // The older one has its hint: now the other one is the oldest without.
-        assert!(guidance.something_waits(0));
-        assert!(!guidance.something_waits(0), "both have one");
+        assert!(guidance.something_waits(|_, age| Some(age)));
+        assert!(!guidance.something_waits(|_, age| Some(age)), "both have one");
         done.store(true, Relaxed);
         assert_eq!(own(other.join().expect("it ends")), 1);
     });
     assert!(checkpoint());
     worker.set_idle(true);
-    assert!(!guidance.something_waits(0), "who is idle computes nothing");
+    assert!(!guidance.something_waits(|_, age| Some(age)), "who is idle computes nothing");
     let off = Guidance::off(options(1)).expect("nothing");
     drop(worker);
     let worker = off.register().expect("a block");
-    assert!(!off.something_waits(0), "guidance is off");
+    assert!(!off.something_waits(|_, age| Some(age)), "guidance is off");
     drop(worker);
 }

@@ -58,3 +58,38 @@ fn without_guidance_it_waits_until_the_other_one_ends() {
     let second = outcomes.recv_timeout(PATIENCE).expect("the other one ends");
     assert_ne!(first.0, second.0);
 }
+
+#[test]
+fn a_guest_goes_on_where_a_thread_is_free() {
+    let engine =
+        Engine::new(EngineConfig { tick: Duration::from_millis(1), ..EngineConfig::new(3) });
+    let engine = engine.expect("engine");
+    let workers = Workers::start(&engine, 2, 4, || ()).expect("threads");
+    let (done, outcomes) = channel();
+    let hog = Job::new(load(&engine, &guest("(loop $l (br $l))")));
+    let cancel = hog.cancel.clone();
+    let of_hog = done.clone();
+    workers.submit(hog, move |outcome| drop(of_hog.send(("hog", outcome))));
+    // Short ones whose ends hold up the threads on which they ran: first the free one, then that of
+    // the hog, which yields to it at a tick.
+    let short = load(&engine, &guest(""));
+    let [first, second] = [(), ()].map(|()| {
+        let (release, held) = channel::<()>();
+        let done = done.clone();
+        workers.submit(Job::new(std::sync::Arc::clone(&short)), move |outcome| {
+            drop(done.send(("short", outcome)));
+            let _ = held.recv_timeout(2 * PATIENCE);
+        });
+        let (name, _) = outcomes.recv_timeout(PATIENCE).expect("it ends, and holds a thread up");
+        assert_eq!(name, "short");
+        release
+    });
+    cancel.cancel();
+    let stands = outcomes.recv_timeout(Duration::from_millis(50));
+    assert!(stands.is_err(), "there was a third thread");
+    // Not the thread on which it was.
+    drop(first);
+    let (name, outcome) = outcomes.recv_timeout(PATIENCE).expect("the hog ends");
+    assert_eq!((name, outcome.state), ("hog", State::Cancelled), "{outcome:?}");
+    drop(second);
+}
