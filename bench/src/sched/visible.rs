@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use morpheus::{Block, Reason};
+use morpheus::{Block, Reason, Source};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Scale;
@@ -155,6 +155,49 @@ fn hints(agent: &Agent, from: usize, to: usize, count: u64) -> Result<Histogram>
     })
 }
 
+/// The same hand-over by a thread of this program on processor `from`: what the hint costs that the
+/// kernel has no part in. Each is a single one, after a rest, as hints are.
+fn by_hand(from: usize, to: usize, count: u64) -> Result<Histogram> {
+    let (block, shared) = (Block::new(), Shared::default());
+    std::thread::scope(|scope| {
+        let giver = scope.spawn(|| -> Result<()> {
+            pin(&[from])?;
+            let mut last = 0;
+            while !shared.done.load(Acquire) {
+                let wanted = shared.wanted.0.load(Acquire);
+                if wanted == last {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                last = wanted;
+                // The worker is on its way to its loop.
+                let until = now_ns() + 5_000;
+                while now_ns() < until {
+                    std::hint::spin_loop();
+                }
+                block.hint(Source::Own, Reason::Wakeup, now_ns());
+            }
+            Ok(())
+        });
+        let worker = scope.spawn(|| -> Result<Histogram> {
+            pin(&[to])?;
+            let mut times = Histogram::default();
+            for number in 1..=count {
+                shared.wanted.0.store(number, Release);
+                if let Some((at, seen)) = see(&block) {
+                    times.record(seen.saturating_sub(at));
+                }
+                std::thread::sleep(REST);
+            }
+            Ok(times)
+        });
+        let times = worker.join().map_err(|_| anyhow!("the worker panicked"));
+        shared.done.store(true, Release);
+        giver.join().map_err(|_| anyhow!("a thread panicked"))??;
+        times?
+    })
+}
+
 /// A line of cache that two processors hand to each other; nanoseconds there and back.
 fn round_trip(a: usize, b: usize, batches: usize) -> Result<f64> {
     let line = Line::default();
@@ -221,6 +264,10 @@ pub(super) fn round(scale: Scale, number: usize) -> Result<Vec<Sample>> {
         };
         samples.push(hint);
     }
+    let by_hand = by_hand(b, a, count)?;
+    let sample = Sample::new(OTHER, "hint by hand").with_times(&by_hand).with("clock_ns", clock);
+    let p50 = sample.figure("p50_ns").unwrap_or_default();
+    samples.push(sample.with("p50_less_clock_ns", (p50 - clock).max(0.0)));
     let trip = round_trip(a, b, scale.of(100, 30))?;
     let line = Sample::new(OTHER, "line there and back").with("round_trip_ns", trip);
     samples.push(line.with("half_ns", trip / 2.0));
