@@ -136,6 +136,9 @@ _vyr() {
             vyr__subcmd__artifact,sign)
                 cmd="vyr__subcmd__artifact__subcmd__sign"
                 ;;
+            vyr__subcmd__bench,net)
+                cmd="vyr__subcmd__bench__subcmd__net"
+                ;;
             vyr__subcmd__bench,node)
                 cmd="vyr__subcmd__bench__subcmd__node"
                 ;;
@@ -494,12 +497,38 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__bench)
-            opts="-h --data-dir --json --help task node plan"
+            opts="-h --data-dir --json --help task node plan net"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__bench__subcmd__net)
+            opts="-h --rounds --quick --out --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --rounds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -859,6 +859,17 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(net)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -994,8 +1005,14 @@ _vyr__subcmd__bench_commands() {
 'task:The task engine beside bare Wasmtime' \
 'node:A node beside a reference that pays for transport and disk alone' \
 'plan:The plan compiler, from 10 to 10,000 clients' \
+'net:Changes of a server with 1,000 peers, and who notices' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__net_commands] )) ||
+_vyr__subcmd__bench__subcmd__net_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench net commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__node_commands] )) ||
 _vyr__subcmd__bench__subcmd__node_commands() {

@@ -11,7 +11,7 @@ use morpheus::{Guidance, Options, checkpoint};
 
 use super::Scale;
 use super::place::{Agent, Looks, instructions, now_ns, pin, processors};
-use super::sample::{Sample, middle};
+use crate::sample::{Sample, middle};
 
 /// Checks in a slice: a millisecond or less, so that most slices are undisturbed.
 const CHECKS: u32 = 1_000_000;

@@ -8,7 +8,7 @@ use morpheus::{Guidance, Options, checkpoint, critical, yield_now};
 
 use super::Scale;
 use super::place::{Agent, Looks, guides_ns, pin, processors, turns_per_us, work};
-use super::sample::Sample;
+use crate::sample::Sample;
 
 /// A section and what is around it, together.
 const CYCLE_US: u64 = 500;

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::report::{Report, Settings};
-use super::sample::Rounds;
 use super::starve::{Arm, Cells, Prepared, Runtime};
 use super::{Options, Part, Scale, round};
 use crate::environment::Environment;
 use crate::rounds::rounds;
+use crate::sample::Rounds;
 use crate::stats::median;
 
 /// Rounds: enough to see, too few to decide.
@@ -96,10 +96,10 @@ fn signs(ms: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::Sample;
     use super::*;
     use crate::environment::Disturbance;
     use crate::rounds::Round;
+    use crate::sample::Sample;
 
     #[test]
     fn a_bar_grows_with_the_logarithm_and_has_an_end() {

@@ -19,7 +19,7 @@ mod demo;
 mod place;
 mod plot;
 mod report;
-mod sample;
+
 mod starve;
 mod switch;
 mod visible;
@@ -35,10 +35,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::demo::{Shown, run as show};
 pub use self::report::{Report, Settings};
-pub use self::sample::{Rounds, Sample};
 use self::starve::{Cells, Prepared};
 use crate::environment::Environment;
 use crate::rounds::{ROUNDS_MIN, rounds};
+pub use crate::sample::{Rounds, Sample};
 
 /// Rounds of a quick look.
 const QUICK_ROUNDS: usize = 3;

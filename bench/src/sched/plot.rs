@@ -7,9 +7,9 @@ use plotters::prelude::*;
 
 use super::Part;
 use super::report::Report;
-use super::sample::Rounds;
 use super::starve::{Arm, PIECES_MS, Runtime};
 use crate::plot::{Area, BLUE, FONT, GREEN, GREY, ORANGE, PANEL_HEIGHT, WIDTH, failed, legend};
+use crate::sample::Rounds;
 use crate::stats::median;
 
 const RED: RGBColor = RGBColor(213, 94, 0);
@@ -155,10 +155,10 @@ fn draw_panel(area: &Area<'_>, panel: &Panel) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::report::Settings;
-    use super::super::sample::Sample;
     use super::*;
     use crate::environment::{Disturbance, Environment};
     use crate::rounds::Round;
+    use crate::sample::Sample;
 
     fn report(parts: Vec<(Part, Rounds)>) -> Report {
         let environment = Environment::of_this_machine("not asked");

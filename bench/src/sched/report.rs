@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Part;
 use super::plot;
-use super::sample::Rounds;
 use super::starve::{Arm, PIECES_MS, Runtime, SHORT_US};
 use crate::environment::Environment;
 use crate::report::{interval, table};
+use crate::sample::Rounds;
 use crate::stats::Estimate;
 use crate::targets::{Goal, Samples, Target, Verdict};
 
@@ -458,7 +458,7 @@ mod tests {
     use super::*;
     use crate::environment::Disturbance;
     use crate::rounds::{ROUNDS_MIN, Round};
-    use crate::sched::sample::Sample;
+    use crate::sample::Sample;
 
     fn rounds(samples: &[Sample]) -> Rounds {
         let round = |number| Round {

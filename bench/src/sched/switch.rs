@@ -14,7 +14,7 @@ use super::Scale;
 use super::place::{
     Agent, Looks, Runs, count_nothing, counting, guides_ns, pin, processors, turns_per_us, work,
 };
-use super::sample::{Sample, middle};
+use crate::sample::{Sample, middle};
 
 const PROGRAMS: &str = "programs";
 const PIPE: &str = "pipe, 10,000 switches a second";

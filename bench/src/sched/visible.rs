@@ -17,8 +17,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::Scale;
 use super::place::{Agent, Line, Looks, be_last, clock_ns, now_ns, pin, processors};
-use super::sample::{Sample, middle};
 use super::wire::Bare;
+use crate::sample::{Sample, middle};
 use crate::stats::Histogram;
 
 /// Between two hints the worker sleeps, so that the sleeper can go to sleep.

@@ -18,9 +18,9 @@ use super::Scale;
 use super::place::{
     Agent, LONG, Looks, cpu_ns, guides_ns, now_ns, pin, processors, turns_per_us, work,
 };
-use super::sample::Sample;
 use super::wire::Bare;
 use crate::guests::Guest;
+use crate::sample::Sample;
 use crate::stats::{Histogram, Random};
 
 const NATIVE: &str = "native";

@@ -329,4 +329,10 @@ pub(crate) enum BenchCommand {
     /// with raw samples, tables and a plot. Exit code 1: a target was missed, or this build is
     /// slower than BASE.
     Plan(Box<vyr_bench::plan::Options>),
+    /// Changes of a server with 1,000 peers, and who notices
+    ///
+    /// Makes a server and a client in network namespaces of this machine, with wireguard-go, applies
+    /// plans beside `wg` and `nft` by hand, and counts what other peers lose. Writes a report, and
+    /// appends the raw samples to net.jsonl. Needs root. Exit code 1: a target was missed.
+    Net(Box<vyr_bench::net::Options>),
 }

@@ -22,8 +22,8 @@ use morpheus::{Guidance, Options, Report, SLICE_MIN_NS, Tier};
 pub(super) use self::wasm::Prepared;
 use super::Scale;
 use super::place::{Agent, LONG, Line, Looks, guides_ns, processors, turns_per_us};
-use super::sample::Sample;
 use crate::rounds::alternate;
+use crate::sample::Sample;
 use crate::stats::{Histogram, Random};
 
 /// Milliseconds of a hog's piece.

@@ -24,21 +24,21 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub(super) fn new(case: &str, arm: &str) -> Self {
+    pub(crate) fn new(case: &str, arm: &str) -> Self {
         Self { case: case.into(), arm: arm.into(), ..Self::default() }
     }
 
-    pub(super) fn not_run(case: &str, arm: &str, reason: String) -> Self {
+    pub(crate) fn not_run(case: &str, arm: &str, reason: String) -> Self {
         Self { not_run: Some(reason), ..Self::new(case, arm) }
     }
 
-    pub(super) fn with(mut self, figure: &str, value: f64) -> Self {
+    pub(crate) fn with(mut self, figure: &str, value: f64) -> Self {
         self.figures.insert(figure.into(), value);
         self
     }
 
     /// The times, and their quantiles as figures.
-    pub(super) fn with_times(mut self, times: &Histogram) -> Self {
+    pub(crate) fn with_times(mut self, times: &Histogram) -> Self {
         self.times_ns = times.buckets();
         if times.total() > 0 {
             for (name, share) in QUANTILES {
@@ -48,13 +48,13 @@ impl Sample {
         self.with("count", times.total() as f64)
     }
 
-    pub(super) fn figure(&self, name: &str) -> Option<f64> {
+    pub(crate) fn figure(&self, name: &str) -> Option<f64> {
         self.figures.get(name).copied()
     }
 
     /// Whether it is what a reader may expect of a sample.
     #[cfg(test)]
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let numbers = self.figures.values().all(|value| value.is_finite());
         let named = !self.case.is_empty() && !self.arm.is_empty();
         let ordered = self.times_ns.is_sorted_by(|a, b| a.0 < b.0);
@@ -74,7 +74,7 @@ pub struct Rounds(pub Vec<Round<Vec<Sample>>>);
 
 impl Rounds {
     /// Cases and their arms, in the order of a first round.
-    pub(super) fn arms(&self) -> Vec<(String, String)> {
+    pub(crate) fn arms(&self) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = Vec::new();
         for sample in self.0.iter().flat_map(|round| &round.data) {
             let arm = (sample.case.clone(), sample.arm.clone());
@@ -85,26 +85,26 @@ impl Rounds {
         all
     }
 
-    pub(super) fn samples<'a>(&'a self, case: &'a str, arm: &'a str) -> Vec<&'a Sample> {
+    pub(crate) fn samples<'a>(&'a self, case: &'a str, arm: &'a str) -> Vec<&'a Sample> {
         let counted = self.0.iter().filter(|round| round.counts);
         let samples = counted.flat_map(|round| &round.data);
         samples.filter(|sample| sample.case == case && sample.arm == arm).collect()
     }
 
     /// The reason why an arm was not run, if it was not.
-    pub(super) fn reason(&self, case: &str, arm: &str) -> Option<&str> {
+    pub(crate) fn reason(&self, case: &str, arm: &str) -> Option<&str> {
         let all = self.0.iter().flat_map(|round| &round.data);
         let mut of = all.filter(|sample| sample.case == case && sample.arm == arm);
         of.find_map(|sample| sample.not_run.as_deref())
     }
 
     /// A figure of the rounds that count.
-    pub(super) fn figures(&self, case: &str, arm: &str, figure: &str) -> Vec<f64> {
+    pub(crate) fn figures(&self, case: &str, arm: &str, figure: &str) -> Vec<f64> {
         self.samples(case, arm).iter().filter_map(|sample| sample.figure(figure)).collect()
     }
 
     /// What `figure` makes of the samples of a case, round by round.
-    pub(super) fn by_round(
+    pub(crate) fn by_round(
         &self,
         case: &str,
         figure: impl Fn(&dyn Fn(&str, &str) -> Option<f64>) -> Option<f64>,
@@ -122,7 +122,7 @@ impl Rounds {
     }
 
     /// A quantile of the times of all rounds that count, in nanoseconds.
-    pub(super) fn pooled_ns(&self, case: &str, arm: &str, share: f64) -> Option<f64> {
+    pub(crate) fn pooled_ns(&self, case: &str, arm: &str, share: f64) -> Option<f64> {
         let mut buckets: BTreeMap<u64, u64> = BTreeMap::new();
         for (end, count) in self.samples(case, arm).iter().flat_map(|sample| &sample.times_ns) {
             *buckets.entry(*end).or_default() += count;
@@ -143,7 +143,7 @@ fn quantile_of(buckets: &BTreeMap<u64, u64>, share: f64) -> Option<f64> {
 }
 
 /// The middle of slices of a round: what disturbs one of them is not the round's.
-pub(super) fn middle(values: &[f64]) -> f64 {
+pub(crate) fn middle(values: &[f64]) -> f64 {
     quantile(values, 0.5).unwrap_or(0.0)
 }
 
