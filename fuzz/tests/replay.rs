@@ -60,6 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
+    network_words
 }
 
 fn replay(name: &str) {
