@@ -13,20 +13,21 @@
 //!
 //! Not here: what is said (`wire`, `vyr_net::words`).
 
-use std::fmt;
+mod address;
+mod error;
+
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::str::FromStr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use vyr_base::{Category, Problem};
 use vyr_net::words::{Answer, Request, WordsError, quoted};
 
+pub use self::address::SshAddress;
+pub use self::error::{Said, SshError};
 use super::wire::{Remote, RemoteError};
 
 /// How long `ssh` may take to be let in.
@@ -38,81 +39,15 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
 /// What a probe adds to it.
 const PROBE_PATIENCE: Duration = Duration::from_secs(6);
 
+/// Bytes a second of the slowest line that is put up with: what a plan's size adds to it.
+const LINE_BYTES_S: u64 = 16 << 10;
+
 /// How long `ssh` may take to end when all was said.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lines of what `ssh` said last, and bytes of each, that are kept.
 const SAID_LINES_MAX: usize = 12;
 const SAID_BYTES_MAX: u64 = 300;
-
-/// Where a host is found: `ssh://[USER@]HOST[:PORT]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SshAddress {
-    /// Who logs in; none: as the user's configuration says.
-    pub user: Option<String>,
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// The port; none: as the user's configuration says.
-    pub port: Option<u16>,
-}
-
-impl FromStr for SshAddress {
-    type Err = SshError;
-
-    fn from_str(text: &str) -> Result<Self, SshError> {
-        let fail = || SshError::Address(quoted(text));
-        let rest = text.strip_prefix("ssh://").ok_or_else(fail)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (user, rest) = match rest.rsplit_once('@') {
-            Some((user, rest)) => (Some(user.to_owned()), rest),
-            None => (None, rest),
-        };
-        let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, port)) => {
-                host.parse::<Ipv6Addr>().map_err(|_| fail())?;
-                (host, (!port.is_empty()).then(|| port.strip_prefix(':')))
-            }
-            None => match rest.split_once(':') {
-                Some((host, port)) => (host, Some(Some(port))),
-                None => (rest, None),
-            },
-        };
-        let port = match port {
-            Some(port) => {
-                let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
-                Some(port.ok_or_else(fail)?)
-            }
-            None => None,
-        };
-        // A word of these is no option, and nothing to any shell that a configuration starts.
-        let plain = |word: &str| {
-            let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            !word.is_empty() && !word.starts_with('-') && word.chars().all(fits)
-        };
-        let known = plain(host) || host.parse::<Ipv6Addr>().is_ok();
-        match known && user.as_deref().is_none_or(plain) {
-            true => Ok(Self { user, host: host.to_owned(), port }),
-            false => Err(fail()),
-        }
-    }
-}
-
-impl fmt::Display for SshAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ssh://")?;
-        if let Some(user) = &self.user {
-            write!(f, "{user}@")?;
-        }
-        match self.host.parse() {
-            Ok(IpAddr::V6(host)) => write!(f, "[{host}]")?,
-            _ => f.write_str(&self.host)?,
-        }
-        match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// A host, and how it is asked.
 #[derive(Debug, Clone)]
@@ -138,7 +73,8 @@ impl Ssh {
         let patience = match request {
             Request::Apply(apply) => {
                 let probes = u32::try_from(apply.probes.len()).unwrap_or(u32::MAX);
-                ANSWER_PATIENCE + PROBE_PATIENCE.saturating_mul(probes)
+                let line = Duration::from_secs(apply.plan.0.len() as u64 / LINE_BYTES_S);
+                ANSWER_PATIENCE + PROBE_PATIENCE.saturating_mul(probes) + line
             }
             _ => ANSWER_PATIENCE,
         };
@@ -322,187 +258,11 @@ fn end(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     child.wait().map(Some)
 }
 
-/// What `ssh` said last.
-#[derive(Debug, Default, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct Said(Vec<String>);
-
-impl Said {
-    /// None, if it said nothing.
-    fn whole(self) -> Option<Self> {
-        (!self.0.is_empty()).then_some(self)
-    }
-}
-
-/// Why a host was not asked, or did not answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SshError {
-    /// No address.
-    #[error("\"{0}\" is not ssh://[USER@]HOST[:PORT]")]
-    Address(String),
-    /// A path that no option or shell takes as it is.
-    #[error("\"{0}\" cannot be passed on as it is")]
-    Word(String),
-    /// Nobody said which host keys are the right ones.
-    #[error("there is no {path}: it says by which key a machine is known")]
-    NoKnownHosts {
-        /// The file.
-        path: PathBuf,
-        /// Who was to be asked.
-        host: SshAddress,
-    },
-    /// No `ssh`.
-    #[error("cannot run ssh")]
-    Program(#[source] io::Error),
-    /// It may be another machine.
-    #[error("{host} shows no host key that is in {path}")]
-    HostKey {
-        /// Who.
-        host: SshAddress,
-        /// Where the known ones are.
-        path: PathBuf,
-        /// What ssh said.
-        #[source]
-        said: Option<Said>,
-    },
-    /// No key of ours is let in.
-    #[error("{host} does not let us in")]
-    Denied {
-        /// Who.
-        host: SshAddress,
-        /// What ssh said.
-        #[source]
-        said: Option<Said>,
-    },
-    /// It could not be reached.
-    #[error("{host} cannot be reached")]
-    Unreachable {
-        /// Who.
-        host: SshAddress,
-        /// What ssh said.
-        #[source]
-        said: Option<Said>,
-    },
-    /// There is no vyr, or it cannot be run.
-    #[error("{host} cannot run {program}")]
-    NoVyr {
-        /// Who.
-        host: SshAddress,
-        /// What was to be run.
-        program: String,
-        /// What its shell said.
-        #[source]
-        said: Option<Said>,
-    },
-    /// The connection broke after it was asked.
-    #[error("the connection to {host} ended before its answer")]
-    Lost {
-        /// Who.
-        host: SshAddress,
-        /// What ssh said.
-        #[source]
-        said: Option<Said>,
-    },
-    /// It took too long.
-    #[error("{host} did not answer in {} s", patience.as_secs())]
-    Slow {
-        /// Who.
-        host: SshAddress,
-        /// What was waited.
-        patience: Duration,
-    },
-    /// It answered, or what came was no answer.
-    #[error(transparent)]
-    Remote(#[from] RemoteError),
-}
-
-impl From<WordsError> for SshError {
-    fn from(error: WordsError) -> Self {
-        Self::Remote(error.into())
-    }
-}
-
-impl Problem for SshError {
-    fn category(&self) -> Category {
-        match self {
-            Self::Address(_) | Self::Word(_) => Category::Usage,
-            Self::NoKnownHosts { .. } | Self::NoVyr { .. } => Category::NotFound,
-            Self::Program(e) if e.kind() == io::ErrorKind::NotFound => Category::NotFound,
-            Self::Program(_) => Category::Failure,
-            Self::HostKey { .. } | Self::Denied { .. } => Category::Auth,
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::Slow { .. } => Category::Transient,
-            Self::Remote(e) => e.category(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        let scan = |host: &SshAddress, path: &Path| {
-            let port = host.port.map(|port| format!("-p {port} ")).unwrap_or_default();
-            let (name, path) = (&host.host, path.display());
-            format!(
-                "ssh-keyscan {port}{name} >> {path}, then compare ssh-keygen -lf {path} with what \
-                 the machine's own console says: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
-            )
-        };
-        Some(match self {
-            Self::NoKnownHosts { path, host } => scan(host, path),
-            Self::HostKey { path, host, .. } => {
-                format!("if the machine has a new key, and only then: {}", scan(host, path))
-            }
-            Self::Program(_) => "install OpenSSH's client".into(),
-            Self::Denied { .. } => {
-                "give ssh-agent a key that is in its authorized_keys; no password is asked for"
-                    .into()
-            }
-            Self::NoVyr { .. } => "install vyr there, or say where it is: --remote-vyr PATH".into(),
-            Self::Lost { .. } | Self::Slow { .. } => {
-                "a change that had begun is taken back there; vyr drift says how it stands".into()
-            }
-            Self::Remote(e) => return e.hint(),
-            Self::Address(_) | Self::Word(_) | Self::Unreachable { .. } => return None,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_perhaps_more() {
-        for (text, user, host, port) in [
-            ("ssh://nas", None, "nas", None),
-            ("ssh://root@192.0.2.1:2222", Some("root"), "192.0.2.1", Some(2222)),
-            ("ssh://[2001:db8::1]:22", None, "2001:db8::1", Some(22)),
-            ("ssh://a.b-c@[2001:db8::1]", Some("a.b-c"), "2001:db8::1", None),
-        ] {
-            let address: SshAddress = text.parse().expect("an address");
-            let expected = (user.map(str::to_owned), host.to_owned(), port);
-            assert_eq!((address.user.clone(), address.host.clone(), address.port), expected);
-            assert_eq!(address.to_string(), text);
-        }
-        for text in [
-            "nas",
-            "ssh://",
-            "ssh://-oProxyCommand=id",
-            "ssh://-l@nas",
-            "ssh://a;b@nas",
-            "ssh://na$(id)s",
-            "ssh://nas:0",
-            "ssh://nas:65536",
-            "ssh://nas:22x",
-            "ssh://nas/path",
-            "ssh://[nas]:22",
-            "ssh://[2001:db8::1]22",
-            "ssh://2001:db8::1",
-            "ssh://@nas",
-        ] {
-            assert!(text.parse::<SshAddress>().is_err(), "{text}");
-        }
-    }
 
     fn ssh(vyr: &str, known_hosts: &str) -> Ssh {
         Ssh {

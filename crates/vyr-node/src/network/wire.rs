@@ -32,8 +32,9 @@ use crate::Report;
 /// The version of this `vyr`.
 const VYR: &str = env!("CARGO_PKG_VERSION");
 
-/// Who has said nothing for so long is not waited for any longer.
-const IDLE: Duration = Duration::from_secs(60);
+/// Who has asked nothing whole for so long is not waited for any longer: more than who asks over
+/// the slowest line that is put up with needs for the largest plan in use.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// Addresses that are probed: each may take five seconds.
 pub const PROBES_MAX: usize = 32;
