@@ -19,6 +19,9 @@ _vyr() {
             vyr,__generate)
                 cmd="vyr__subcmd____generate"
                 ;;
+            vyr,__network-agent)
+                cmd="vyr__subcmd____network__subcmd__agent"
+                ;;
             vyr,apply)
                 cmd="vyr__subcmd__apply"
                 ;;
@@ -221,7 +224,7 @@ _vyr() {
 
     case "${cmd}" in
         vyr)
-            opts="-h -V --data-dir --json --help --version run up status key artifact task state traces metrics events verify checkpoint node init lock check plan diff history explain graph apply confirm rollback drift server client sched doctor bench completions __generate"
+            opts="-h -V --data-dir --json --help --version run up status key artifact task state traces metrics events verify checkpoint node init lock check plan diff history explain graph apply confirm rollback drift server client sched doctor bench completions __network-agent __generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -256,8 +259,26 @@ _vyr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vyr__subcmd____network__subcmd__agent)
+            opts="-h --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vyr__subcmd__apply)
-            opts="-h --site --machine --backend --sockets --confirm-within --no-confirm --probe --dry-run --data-dir --json --help"
+            opts="-h --site --machine --backend --sockets --node --all --remote-vyr --remote-data-dir --canary --parallel --confirm-within --no-confirm --probe --dry-run --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -276,6 +297,26 @@ _vyr() {
                     return 0
                     ;;
                 --sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --canary)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --parallel)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -821,13 +862,25 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__confirm)
-            opts="-h --site --data-dir --json --help"
+            opts="-h --site --node --all --remote-vyr --remote-data-dir --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -883,12 +936,16 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__drift)
-            opts="-h --machine --backend --sockets --data-dir --json --help network"
+            opts="-h --site --machine --backend --sockets --node --all --remote-vyr --remote-data-dir --data-dir --json --help network"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --machine)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -898,6 +955,18 @@ _vyr() {
                     return 0
                     ;;
                 --sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1285,13 +1354,29 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__rollback)
-            opts="-h --plan --data-dir --json --help network"
+            opts="-h --plan --site --node --all --remote-vyr --remote-data-dir --data-dir --json --help network"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --plan)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1459,12 +1544,28 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__server__subcmd__key)
-            opts="-h --data-dir --json --help"
+            opts="-h --node --site --remote-vyr --remote-data-dir --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

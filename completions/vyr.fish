@@ -49,16 +49,17 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "diff" -d 'Compare two plans
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "history" -d 'List the plans that led here, and who approved them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "explain" -d 'Say where something comes from, or what happens to packets'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "graph" -d 'Show who is connected to what, and who reaches what'
-complete -c vyr -n "__fish_vyr_needs_command" -f -a "apply" -d 'Make this host as a plan says, with a way back'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "apply" -d 'Make a host as a plan says, with a way back'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "confirm" -d 'Keep the change that waits'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "rollback" -d 'Take the change back that waits'
-complete -c vyr -n "__fish_vyr_needs_command" -f -a "drift" -d 'Compare this host with its plan. Changes nothing'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "drift" -d 'Compare a host with its plan. Changes nothing'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "server" -d 'This host\'s own keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bench" -d 'Measure this build beside its references'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "__network-agent" -d 'Answer for this host\'s network on stdin and stdout (the other end of `--node`)'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "__generate" -d 'Write the generated documentation and completions (for `cargo xtask generate`)'
 complete -c vyr -n "__fish_vyr_using_subcommand run" -l input -d 'The guest\'s standard input: a file, or - for this command\'s own' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand run" -l output -d 'Write the output to a file instead of stdout' -r -F
@@ -310,32 +311,56 @@ complete -c vyr -n "__fish_vyr_using_subcommand apply" -l machine -d 'The name o
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l node -d 'Another host: a machine of the plan (root at its management address) or an address; may be given several times' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l canary -d 'Which of several hosts is the first [default: the first that is named]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l parallel -d 'How many hosts after the first are changed at a time' -r
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l confirm-within -d 'Take it back after this time unless it is confirmed' -r
-complete -c vyr -n "__fish_vyr_using_subcommand apply" -l probe -d 'An address that must answer a new TCP connection afterwards; may be given several times' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l probe -d 'An address that must answer a new TCP connection from the host afterwards; may be given several times' -r
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l all -d 'Every machine of the plan that has a management address'
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l no-confirm -d 'Confirm it at once, if all steps were taken and all probes answered'
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l dry-run -d 'Print the steps and take none'
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l node -d 'Another host: a machine of the plan (root at its management address) or an address; may be given several times' -r
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l all -d 'Every machine of the plan that has a management address'
 complete -c vyr -n "__fish_vyr_using_subcommand confirm" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l plan -d 'Only if it is this plan that waits' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l node -d 'Another host: a machine of the plan (root at its management address) or an address; may be given several times' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l all -d 'Every machine of the plan that has a management address'
 complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l machine -d 'The name of this host in the plan [default: its host name]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l node -d 'Another host: a machine of the plan (root at its management address) or an address; may be given several times' -r
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l all -d 'Every machine of the plan that has a management address'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the public key of a link of this host, making the private one if there is none'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the public key of a link of a host, making the private one if there is none'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l node -d 'Another host: a machine of the plan, or an address' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -449,6 +474,9 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand __network-agent" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand __network-agent" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand __network-agent" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand __generate" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand __generate" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand __generate" -s h -l help -d 'Print help (see more with \'--help\')'

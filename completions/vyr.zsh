@@ -605,9 +605,15 @@ _arguments "${_arguments_options[@]}" : \
 '--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'*--node=[Another host\: a machine of the plan (root at its management address) or an address; may be given several times]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
+'--canary=[Which of several hosts is the first \[default\: the first that is named\]]:NODE:_default' \
+'--parallel=[How many hosts after the first are changed at a time]:N:_default' \
 '--confirm-within=[Take it back after this time unless it is confirmed]:TIME:_default' \
-'*--probe=[An address that must answer a new TCP connection afterwards; may be given several times]:HOST:PORT:_default' \
+'*--probe=[An address that must answer a new TCP connection from the host afterwards; may be given several times]:HOST:PORT:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--node)--all[Every machine of the plan that has a management address]' \
 '(--confirm-within)--no-confirm[Confirm it at once, if all steps were taken and all probes answered]' \
 '--dry-run[Print the steps and take none]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
@@ -619,7 +625,11 @@ userspace\:"In a process for each link, reached over its UAPI socket"))' \
 (confirm)
 _arguments "${_arguments_options[@]}" : \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'*--node=[Another host\: a machine of the plan (root at its management address) or an address; may be given several times]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--node)--all[Every machine of the plan that has a management address]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -629,7 +639,12 @@ _arguments "${_arguments_options[@]}" : \
 (rollback)
 _arguments "${_arguments_options[@]}" : \
 '--plan=[Only if it is this plan that waits]:sha256:..:_default' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'*--node=[Another host\: a machine of the plan (root at its management address) or an address; may be given several times]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--node)--all[Every machine of the plan that has a management address]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -638,11 +653,16 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (drift)
 _arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
 '--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
 '--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'*--node=[Another host\: a machine of the plan (root at its management address) or an address; may be given several times]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--node)--all[Every machine of the plan that has a management address]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -667,6 +687,10 @@ _arguments "${_arguments_options[@]}" : \
         case $line[1] in
             (key)
 _arguments "${_arguments_options[@]}" : \
+'--node=[Another host\: a machine of the plan, or an address]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -883,6 +907,14 @@ _arguments "${_arguments_options[@]}" : \
 ':shell -- The shell:(bash elvish fish powershell zsh)' \
 && ret=0
 ;;
+(__network-agent)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (__generate)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -921,16 +953,17 @@ _vyr_commands() {
 'history:List the plans that led here, and who approved them' \
 'explain:Say where something comes from, or what happens to packets' \
 'graph:Show who is connected to what, and who reaches what' \
-'apply:Make this host as a plan says, with a way back' \
+'apply:Make a host as a plan says, with a way back' \
 'confirm:Keep the change that waits' \
 'rollback:Take the change back that waits' \
-'drift:Compare this host with its plan. Changes nothing' \
+'drift:Compare a host with its plan. Changes nothing' \
 'server:This host'\''s own keys' \
 'client:People'\''s devices' \
 'sched:Show how the kernel guides the threads that run guests' \
 'doctor:Say what this machine offers, what it does not, and why' \
 'bench:Measure this build beside its references' \
 'completions:Print a completion script for a shell' \
+'__network-agent:Answer for this host'\''s network on stdin and stdout (the other end of \`--node\`)' \
 '__generate:Write the generated documentation and completions (for \`cargo xtask generate\`)' \
     )
     _describe -t commands 'vyr commands' commands "$@"
@@ -939,6 +972,11 @@ _vyr_commands() {
 _vyr__subcmd____generate_commands() {
     local commands; commands=()
     _describe -t commands 'vyr __generate commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd____network-agent_commands] )) ||
+_vyr__subcmd____network-agent_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr __network-agent commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__apply_commands] )) ||
 _vyr__subcmd__apply_commands() {
@@ -1203,7 +1241,7 @@ _vyr__subcmd__sched__subcmd__top_commands() {
 (( $+functions[_vyr__subcmd__server_commands] )) ||
 _vyr__subcmd__server_commands() {
     local commands; commands=(
-'key:Print the public key of a link of this host, making the private one if there is none' \
+'key:Print the public key of a link of a host, making the private one if there is none' \
     )
     _describe -t commands 'vyr server commands' commands "$@"
 }

@@ -72,6 +72,14 @@ if [[ $task == test ]]; then
     want wg-quick wireguard-tools "reads our configurations with a program that is not ours"
     want wireguard-go wireguard-go "carries tunnels where the kernel has no WireGuard"
     want zbarimg zbar-tools "reads our QR codes as a telephone does"
+    # Debian's package starts a server and will again at each boot: nobody asked for that here.
+    if [[ -d /run/systemd/system || $(cat /proc/1/comm) == init ]]; then
+        have /usr/sbin/sshd ||
+            say "sshd is missing (package openssh-server): hosts elsewhere are not tried; it is" \
+                "not installed for you, because it would let people into this machine"
+    else
+        want /usr/sbin/sshd openssh-server "is asked for hosts elsewhere, in networks of a test's own"
+    fi
 fi
 if [[ $full ]]; then
     want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"

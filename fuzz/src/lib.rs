@@ -24,6 +24,7 @@ mod checks;
 pub mod journal;
 pub mod keys;
 pub mod mutate;
+pub mod network;
 pub mod plan;
 pub mod sections;
 pub mod signing;
@@ -67,6 +68,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vyr_lock", plan::vyr_lock),
     ("plan_json", plan::plan_json),
     ("plan_texts", plan::plan_texts),
+    ("network_words", network::network_words),
 ];
 
 /// The target of this name.

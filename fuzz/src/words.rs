@@ -26,6 +26,24 @@ const JSON: &[&str] = &[
     " ",
 ];
 
+const NETWORK: &[&str] = &[
+    "vyrn",
+    "vyrn\0\0\0\u{2}",
+    "\"apply\":",
+    "\"confirm\":",
+    "\"standing\":",
+    "\"link_key\":",
+    "\"plan\":",
+    "\"e30=\"",
+    "\"applied\":",
+    "\"ended\":",
+    "\"refused\":",
+    "\"category\":\"auth\"",
+    "\"wire\":1",
+    "\"wire\":2",
+    "\"kind\":\"userspace\"",
+];
+
 const OCI: &[&str] = &[
     "\"schemaVersion\":2,",
     "\"mediaType\":",
@@ -282,6 +300,7 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         "plan_texts" => {
             &[PLACES, SITE, &["age1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "::ffff:"]]
         }
+        "network_words" => &[JSON, NETWORK],
         _ => &[],
     };
     lists.iter().flat_map(|list| list.iter().map(|word| word.as_bytes())).collect()

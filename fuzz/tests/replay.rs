@@ -60,6 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
+    network_words
 }
 
 fn replay(name: &str) {
@@ -220,14 +221,29 @@ mod seeded_defects {
         }
     }
 
+    /// Takes what comes for as much as it says it is.
+    fn length_believed(input: &[u8]) {
+        let mut left = input;
+        while let Some((head, rest)) = left.split_at_checked(8).filter(|(h, _)| &h[..4] == b"vyrn")
+        {
+            let length = head[4..].iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
+            assert!(
+                length <= rest.len() || rest.is_empty(),
+                "bytes that did not come were believed"
+            );
+            left = &rest[length.min(rest.len())..];
+        }
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 5] = [
+        let defects: [(&str, vyr_fuzz::Target); 6] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
             ("receipt", receipt_without_proof),
             ("import_graph", sizes_unchecked),
+            ("network_words", length_believed),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.

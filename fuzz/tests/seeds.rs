@@ -104,6 +104,7 @@ fn seeds() -> Seeds {
     layouts(&mut add);
     archives(&mut add);
     plans(&mut add);
+    network(&mut add);
     seeds
 }
 
@@ -652,6 +653,35 @@ fn plans(add: Add<'_>) {
     {
         add("plan_texts", &format!("{n:02}"), text.as_bytes());
     }
+}
+
+fn network(add: Add<'_>) {
+    let name = "network_words";
+    let apply = r#"{"apply":{"plan":"e30=","approvals":[{"name":"a","text":"AP8=","signature":""}],"machine":null,"by":"ana","within_ms":60000,"probes":["192.0.2.1:22"],"dry_run":false,"backend":{"kind":"userspace","sockets":"/run"}}}"#;
+    let digest = Digest::of(b"");
+    let frame = |json: &str| {
+        let length = u32::try_from(json.len()).expect("it is short");
+        [b"vyrn", &length.to_be_bytes()[..], json.as_bytes()].concat()
+    };
+    add(name, "apply", apply.as_bytes());
+    add(name, "confirm", format!(r#"{{"confirm":{{"plan":"{digest}"}}}}"#).as_bytes());
+    let standing = r#"{"standing":{"machine":"nas","backend":{"kind":null,"sockets":null}}}"#;
+    add(name, "two-frames", &[frame(apply), frame(standing)].concat());
+    add(name, "cut", &frame(apply)[..60]);
+    let hello = r#"{"wire":1,"vyr":"0.1.0","machine":"nas","uid":0}"#;
+    add(name, "hello", &frame(hello));
+    add(name, "hello-later", hello.replace("\"wire\":1", "\"wire\":2,\"x\":[]").as_bytes());
+    let applied = format!(
+        r#"{{"applied":{{"plan":"{digest}","base":null,"machine":"nas","approvers":["op"],"steps":["x"],"before":"{digest}","after":"{digest}","outcome":"waits","deadline":"2026-12-01T00:00:00Z"}}}}"#
+    );
+    add(name, "applied", &frame(&applied));
+    let refused = r#"{"refused":{"category":"conflict","message":"a","causes":["b"],"hint":null}}"#;
+    add(name, "refused", &frame(refused));
+    add(name, "key-twice", br#"{"link_key":{"link":"a","link":"b"}}"#);
+    add(name, "unknown-key", br#"{"rollback":{"plan":null,"\u001b[2J":1}}"#);
+    add(name, "array-for-object", br#"{"link_key":["vyr-a"]}"#);
+    add(name, "noise", b"Welcome to nas!\n");
+    add(name, "endless", b"vyrn\xff\xff\xff\xff{");
 }
 
 fn archives(add: Add<'_>) {

@@ -1,11 +1,11 @@
 //! Exit categories: what kind of thing went wrong, for a script and for a person.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What kind of failure this is; the exit code of the command and the `category` of its JSON.
 ///
 /// The numbers are part of the interface and never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// The work was done and its result is "no": a task failed, a check found something.

@@ -38,6 +38,7 @@ mod state;
 mod uapi;
 mod userspace;
 mod want;
+pub mod words;
 
 pub use backend::{Ability, Backend, Keys, NoKeys, Observation, Probe};
 pub use diff::{AllowedIps, Op, PeerSet, ops, undo};

@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 
 pub(crate) use network::{
-    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, RollbackArgs, ServerCommand,
+    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, NodeArgs, RemoteArgs, RollbackArgs,
+    ServerCommand,
 };
 pub(crate) use node::{
     Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, SchedCommand,
@@ -114,6 +115,9 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Answer for this host's network on stdin and stdout (the other end of `--node`)
+    #[command(name = "__network-agent", hide = true)]
+    NetworkAgent,
     /// Write the generated documentation and completions (for `cargo xtask generate`)
     #[command(name = "__generate", hide = true)]
     Generate {

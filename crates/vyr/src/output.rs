@@ -73,14 +73,19 @@ pub(crate) fn error(report: &Report, as_json: bool) -> ExitCode {
         let _ = json(ErrorBody { error: ErrorFields::of(report) });
     } else {
         say(format!("error: {report}"));
-        for line in causes(report).iter().flat_map(|cause| cause.lines()) {
-            say(format!("  why: {line}"));
-        }
-        if let Some(hint) = report.hint() {
-            say(format!("  hint: {hint}"));
-        }
+        beneath(report);
     }
     ExitCode::from(report.category().exit_code())
+}
+
+/// Says why, and how to mend it: what stands below the message of an error.
+pub(crate) fn beneath(report: &Report) {
+    for line in causes(report).iter().flat_map(|cause| cause.lines()) {
+        say(format!("  why: {line}"));
+    }
+    if let Some(hint) = report.hint() {
+        say(format!("  hint: {hint}"));
+    }
 }
 
 /// Says why a command line was not parsed, or prints the help or the version that was asked for;

@@ -114,12 +114,13 @@ impl Network {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         if let Some(waits) = self.record.pending()? {
-            let Pending { plan, by, deadline, .. } = waits;
-            return Err(NetworkError::Pending { plan, by, deadline });
+            let Pending { plan, by, begun, deadline, .. } = waits;
+            return Err(NetworkError::Pending { plan, by, begun, deadline });
         }
         let confirmed = self.record.confirmed()?;
         let base = confirmed.as_ref().map(|(digest, _)| *digest);
-        let approvers = allowed(&plan, &digest, confirmed.as_ref(), request.signed)?;
+        let last = self.record.last()?;
+        let approvers = allowed(&plan, &digest, confirmed.as_ref(), last, request.signed)?;
         let resolve = |endpoint: &str| resolve(endpoint);
         let want = wanted(&plan, request.machine, &resolve)?;
         let keys = self.keys();
@@ -340,14 +341,18 @@ fn allowed(
     plan: &Plan,
     digest: &Digest,
     confirmed: Option<&(Digest, Plan)>,
+    last: Option<Last>,
     signed: &[Signed],
 ) -> Result<Vec<String>, NetworkError> {
     let root = match confirmed {
         Some((base, _)) if base == digest => return Ok(Vec::new()),
         Some((base, confirmed)) => {
             if plan.parent != Some(*base) {
+                // Only the last change is known; it may have been to another plan, and taken back.
+                let first = last.filter(|last| last.plan == *base && last.outcome == "confirmed");
+                let first = first.map(|last| format!("made by {} at {}", last.by, last.at));
                 let (parent, base) = (plan.parent, Some(*base));
-                return Err(NetworkError::Base { plan: *digest, parent, base });
+                return Err(NetworkError::Base { plan: *digest, parent, base, first });
             }
             Root::Plan(confirmed, *base)
         }

@@ -34,12 +34,16 @@ pub enum NetworkError {
     #[error("another process has been changing the network for {} s", .0.as_secs())]
     Busy(Duration),
     /// A change waits.
-    #[error("the change to {plan} by {by} waits for its confirmation until {deadline}")]
+    #[error(
+        "the change to {plan} by {by}, begun at {begun}, waits for its confirmation until {deadline}"
+    )]
     Pending {
         /// Its plan.
         plan: Digest,
         /// Who made it.
         by: String,
+        /// When.
+        begun: Timestamp,
         /// When it is taken back.
         deadline: Timestamp,
     },
@@ -57,11 +61,19 @@ pub enum NetworkError {
     /// No plan was confirmed here.
     #[error("no plan was ever confirmed on this host")]
     NoPlan,
+    /// What is asked is no way to ask.
+    #[error("it cannot be asked so: {0}")]
+    Request(String),
     /// Too few, or the wrong operators; an older plan, or one over another base.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
     /// It was made over another plan than this host has.
-    #[error("the plan {plan} replaces {}, and this host has {}", named(.parent.as_ref()), named(.base.as_ref()))]
+    #[error(
+        "the plan {plan} replaces {}, and this host has {}{}",
+        named(.parent.as_ref()),
+        named(.base.as_ref()),
+        .first.as_ref().map(|first| format!(", {first}")).unwrap_or_default()
+    )]
     Base {
         /// The plan.
         plan: Digest,
@@ -69,6 +81,8 @@ pub enum NetworkError {
         parent: Option<Digest>,
         /// What is confirmed here.
         base: Option<Digest>,
+        /// Who made that, and when.
+        first: Option<String>,
     },
     /// The plan is not one that our compiler would make.
     #[error("the plan breaks {} of its invariants, {} first: {}", .0.len(), .0[0].id, .0[0].what)]
@@ -137,7 +151,7 @@ impl Problem for NetworkError {
             Self::Busy(_) => Category::Transient,
             Self::Pending { .. } | Self::OtherPlan { .. } | Self::Base { .. } => Category::Conflict,
             Self::Nothing(_) | Self::NoPlan => Category::NotFound,
-            Self::Key { .. } => Category::Usage,
+            Self::Key { .. } | Self::Request(_) => Category::Usage,
             Self::Approval(e) => e.category(),
             Self::Plan(e) => e.category(),
             Self::Want(e) => e.category(),

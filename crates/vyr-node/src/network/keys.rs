@@ -28,6 +28,11 @@ impl LinkKeys {
         Self { directory }
     }
 
+    /// Where they lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn path(&self, link: &str) -> PathBuf {
         self.directory.join(format!("{link}.key"))
     }

@@ -20,12 +20,18 @@ mod backends;
 mod change;
 mod error;
 mod keys;
+mod reach;
 mod record;
+mod ssh;
 mod timer;
+mod wire;
 
 pub use backends::{BackendChoice, BackendKind};
 pub use change::{Applied, ApplyRequest, Network, Outcome, Standing};
 pub use error::NetworkError;
 pub use keys::LinkKeys;
+pub use reach::{Ended, Host, LinkKey};
 pub use record::{Last, Pending, Phase};
+pub use ssh::{Said, Ssh, SshAddress, SshError};
 pub(crate) use timer::serve;
+pub use wire::{PROBES_MAX, Remote, RemoteError, perform, refusal, serve as serve_words};

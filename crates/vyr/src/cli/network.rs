@@ -1,4 +1,4 @@
-//! The commands that change this host's network.
+//! The commands that change hosts' networks.
 
 use std::path::PathBuf;
 
@@ -32,11 +32,43 @@ pub(crate) struct HostArgs {
     pub(crate) sockets: Option<PathBuf>,
 }
 
-/// Make this host as a plan says, with a way back
+/// Which hosts, if not this one.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Another host: a machine of the plan (root at its management address) or an address; may be
+    /// given several times
+    ///
+    /// It is asked over OpenSSH with your own configuration and agent. Only host keys in the
+    /// site's file known_hosts are believed.
+    #[arg(long = "node", value_name = "NAME|ssh://[USER@]HOST[:PORT]")]
+    pub(crate) nodes: Vec<String>,
+
+    /// Every machine of the plan that has a management address
+    #[arg(long, conflicts_with = "nodes")]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// What is started on another host.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
+    /// The program on the other host
+    #[arg(long, value_name = "PATH", default_value = "vyr")]
+    pub(crate) remote_vyr: String,
+
+    /// The data directory on the other host [default: what it takes itself]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) remote_data_dir: Option<String>,
+}
+
+/// Make a host as a plan says, with a way back
 ///
-/// The plan must be approved and follow the one that is confirmed here. Before the first step the
+/// The plan must be approved and follow the one that is confirmed there. Before the first step the
 /// way back is on the disk and a process of its own watches it: if this command dies, or if nobody
-/// runs `vyr confirm` in time, the host becomes what it was. Needs root.
+/// runs `vyr confirm` in time, the host becomes what it was. Needs root there. Of several hosts the
+/// first is changed and read back alone, then the others; the first failure ends it.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     /// The plan, from the site's plans/
@@ -49,6 +81,17 @@ pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) host: HostArgs,
 
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+
+    /// Which of several hosts is the first [default: the first that is named]
+    #[arg(long, value_name = "NODE")]
+    pub(crate) canary: Option<String>,
+
+    /// How many hosts after the first are changed at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) parallel: u8,
+
     /// Take it back after this time unless it is confirmed
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration_ms)]
     pub(crate) confirm_within: u64,
@@ -57,7 +100,8 @@ pub(crate) struct ApplyArgs {
     #[arg(long, conflicts_with = "confirm_within")]
     pub(crate) no_confirm: bool,
 
-    /// An address that must answer a new TCP connection afterwards; may be given several times
+    /// An address that must answer a new TCP connection from the host afterwards; may be given
+    /// several times
     #[arg(long = "probe", value_name = "HOST:PORT")]
     pub(crate) probes: Vec<String>,
 
@@ -67,6 +111,8 @@ pub(crate) struct ApplyArgs {
 }
 
 /// Keep the change that waits
+///
+/// The site's plans/applied.network names the plan when all hosts that were asked are confirmed.
 #[derive(Debug, Args)]
 pub(crate) struct ConfirmArgs {
     /// Only if it is this plan that waits
@@ -76,6 +122,9 @@ pub(crate) struct ConfirmArgs {
     /// A site whose plans/applied.network is to name the plan
     #[command(flatten)]
     pub(crate) site: SiteArgs,
+
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// Take the change back that waits
@@ -87,9 +136,15 @@ pub(crate) struct RollbackArgs {
     /// Only if it is this plan that waits
     #[arg(long, value_name = "sha256:..")]
     pub(crate) plan: Option<Digest>,
+
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
-/// Compare this host with its plan. Changes nothing
+/// Compare a host with its plan. Changes nothing
 ///
 /// Exit code 0: it is as the plan says; 1: it is not, and each difference is named.
 #[derive(Debug, Args)]
@@ -98,15 +153,31 @@ pub(crate) struct DriftArgs {
     pub(crate) kind: Kind,
 
     #[command(flatten)]
+    pub(crate) site: SiteArgs,
+
+    #[command(flatten)]
     pub(crate) host: HostArgs,
+
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// A server's own keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
-    /// Print the public key of a link of this host, making the private one if there is none
+    /// Print the public key of a link of a host, making the private one if there is none
     Key {
         /// The link, as the plan names it
         link: String,
+
+        /// Another host: a machine of the plan, or an address
+        #[arg(long, value_name = "NAME|ssh://[USER@]HOST[:PORT]")]
+        node: Option<String>,
+
+        #[command(flatten)]
+        site: SiteArgs,
+
+        #[command(flatten)]
+        remote: RemoteArgs,
     },
 }

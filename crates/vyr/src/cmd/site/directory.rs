@@ -148,6 +148,11 @@ impl Site {
         approvals(&self.path("plans"), digest)
     }
 
+    /// The bytes of a file that may be absent.
+    pub(crate) fn bytes(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
+        read_bounded(&self.path(name), most)
+    }
+
     /// Writes a file of the site whole or not at all.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_whole(&self.path(name), bytes)
