@@ -20,6 +20,7 @@ pub mod archive;
 pub mod artifact;
 pub mod base;
 mod base64;
+pub mod bundle;
 mod checks;
 pub mod journal;
 pub mod keys;
@@ -67,6 +68,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vyr_lock", plan::vyr_lock),
     ("plan_json", plan::plan_json),
     ("plan_texts", plan::plan_texts),
+    ("bundle", bundle::bundle),
 ];
 
 /// The target of this name.

@@ -21,11 +21,15 @@ mod change;
 mod error;
 mod keys;
 mod record;
+mod recovery;
 mod timer;
 
 pub use backends::{BackendChoice, BackendKind};
 pub use change::{Applied, ApplyRequest, Network, Outcome, Standing};
 pub use error::NetworkError;
 pub use keys::LinkKeys;
-pub use record::{Last, Pending, Phase};
+pub use record::{Host, Last, Pending, Phase};
+pub use recovery::{
+    BundleRequest, Bundled, Checked, RebuildRequest, Rebuilt, RecoveryError, bundle, look, rebuild,
+};
 pub(crate) use timer::serve;

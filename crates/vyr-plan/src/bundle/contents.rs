@@ -219,11 +219,8 @@ mod tests {
 
     #[test]
     fn a_list_is_read_as_it_was_written() {
-        let (plan, entry) = (Digest::of(b"plan"), |item, bytes| Entry {
-            item,
-            bytes,
-            digest: Digest::of(b"x"),
-        });
+        let (plan, entry) =
+            (Digest::of(b"plan"), |item, bytes| Entry { item, bytes, digest: Digest::of(b"x") });
         let all = vec![
             entry(Item::Lock, 9),
             entry(Item::Plan(plan), 1000),
@@ -264,7 +261,9 @@ mod tests {
         }
         assert!(list(&line("keys/vyr-a", 257)).is_err());
         assert!(list(&line("artifacts.tar", ARTIFACTS_BYTES_MAX + 1)).is_err());
-        let plan = |digit: char| line(&format!("plans/{}.json", "0".repeat(63) + &digit.to_string()), 127 << 20);
+        let plan = |digit: char| {
+            line(&format!("plans/{}.json", "0".repeat(63) + &digit.to_string()), 127 << 20)
+        };
         let plans: Vec<String> = "01234".chars().map(plan).collect();
         assert!(list(&plans[..4].join(",")).is_ok());
         assert!(list(&plans.join(",")).is_err(), "more than memory is meant for");

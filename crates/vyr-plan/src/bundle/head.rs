@@ -83,12 +83,14 @@ impl Head {
         let rest = bytes.strip_prefix(MAGIC.as_bytes()).ok_or(BundleError::NotABundle)?;
         let form = line(rest, 16).ok_or(BundleError::NotABundle)?;
         if form != BUNDLE_VERSION.to_string().as_bytes() {
-            return Err(BundleError::Version(String::from_utf8_lossy(form).escape_debug().to_string()));
+            return Err(BundleError::Version(
+                String::from_utf8_lossy(form).escape_debug().to_string(),
+            ));
         }
         let rest = &rest[form.len() + 1..];
         let most = HEADER_BYTES_MAX;
-        let header = line(rest, most)
-            .ok_or(BundleError::Length { part: "header", most: most as u64 })?;
+        let header =
+            line(rest, most).ok_or(BundleError::Length { part: "header", most: most as u64 })?;
         let rest = &rest[header.len() + 1..];
         let header: Header = canonical::parse(header)
             .map_err(|source| BundleError::Form { part: "header", source })?;

@@ -11,7 +11,8 @@ use vyr_node::{DataDir, Result};
 
 use super::site::Site;
 use crate::cli::{
-    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, RollbackArgs, ServerCommand,
+    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, NetworkCommand, RollbackArgs,
+    ServerCommand,
 };
 use crate::output;
 
@@ -55,7 +56,7 @@ struct KeyBody {
     new: bool,
 }
 
-fn backend(host: &HostArgs) -> BackendChoice {
+pub(super) fn backend(host: &HostArgs) -> BackendChoice {
     let kind = host.backend.map(|name| match name {
         BackendName::Kernel => BackendKind::Kernel,
         BackendName::Userspace => BackendKind::Userspace,
@@ -69,7 +70,7 @@ fn machine(host: &HostArgs) -> String {
 }
 
 /// Who is at the keyboard, for whoever comes second.
-fn by() -> String {
+pub(super) fn by() -> String {
     let user =
         ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let user = user.filter(|user| !user.is_empty() && user.chars().all(|c| !c.is_control()));
@@ -202,6 +203,46 @@ pub(crate) fn drift(data: &DataDir, args: &DriftArgs, json: bool) -> Result<Exit
         }
     }
     Ok(if differs { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+#[derive(Serialize)]
+struct StartedBody {
+    kind: &'static str,
+    plan_digest: Digest,
+    steps: Vec<String>,
+    before: Digest,
+    after: Digest,
+    /// `nothing` or `confirmed`.
+    outcome: &'static str,
+}
+
+pub(crate) fn run(data: &DataDir, command: NetworkCommand, json: bool) -> Result<ExitCode> {
+    let NetworkCommand::Start(host) = command;
+    // As it was applied, unless somebody knows better now.
+    let named = host.backend.is_some() || host.sockets.is_some();
+    let choice = named.then(|| backend(&host));
+    let network = Network::open(data.path())?;
+    let started = network.start(host.machine.as_deref(), choice, &by())?;
+    let nothing = started.outcome == Outcome::Nothing;
+    if json {
+        output::json_line(StartedBody {
+            kind: "network",
+            plan_digest: started.plan,
+            steps: started.steps,
+            before: started.before,
+            after: started.after,
+            outcome: if nothing { "nothing" } else { "confirmed" },
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for step in &started.steps {
+        output::print(step);
+    }
+    output::say(match nothing {
+        true => format!("nothing to do: the host is as {} says", started.plan),
+        false => format!("started {}", started.plan),
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn server(data: &DataDir, command: ServerCommand, json: bool) -> Result<ExitCode> {

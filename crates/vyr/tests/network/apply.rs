@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use crate::place::{Namespace, is_able, not_run};
 
 /// Nothing here takes a tenth of it; what does hangs. Not a figure of speed.
-const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 const SERVER: &str = "192.168.77.5";
 const PEER: &str = "192.168.77.9";
 
 /// Whether a data plane can run here; says so if not.
-fn can(test: &str) -> bool {
+pub(crate) fn can(test: &str) -> bool {
     let mut missing = Vec::new();
     for program in ["wg", "wireguard-go", "ping"] {
         if Command::new(program)
@@ -41,10 +41,10 @@ fn can(test: &str) -> bool {
 }
 
 /// A data plane. It ends when nobody holds its stdin any more.
-struct Plane(Child);
+pub(crate) struct Plane(Child);
 
 impl Plane {
-    fn start(space: &Namespace, link: &str) -> Self {
+    pub(crate) fn start(space: &Namespace, link: &str) -> Self {
         let script = format!(
             "LOG_LEVEL=verbose wireguard-go -f {link} 2>&1 & plane=$!; read _; kill $plane; wait"
         );
@@ -269,7 +269,7 @@ internet = false
 
 /// Looks again and again: what is waited for, a host as others see it, tells nobody when it changes.
 #[track_caller]
-fn until(what: &str, mut look: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, mut look: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !look() {
         assert!(begun.elapsed() < HANG, "{what} takes too long");

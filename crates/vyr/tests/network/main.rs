@@ -17,4 +17,7 @@ mod firewall;
 mod judge;
 mod packet;
 mod place;
+mod recover;
+mod runbook;
 mod sample;
+mod town;
