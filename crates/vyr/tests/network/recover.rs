@@ -387,6 +387,6 @@ fn age_opens_what_a_bundle_has_inside() {
         let list: Value = serde_json::from_slice(list).expect("JSON");
         let name = format!("keys/{}", town.link);
         let entries = list["entries"].as_array().expect("a list");
-        assert!(entries.iter().any(|entry| entry["name"] == Value::from(name.as_str())), "{list}");
+        assert!(entries.iter().any(|entry| entry["name"] == name.as_str()), "{list}");
     }
 }
