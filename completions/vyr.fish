@@ -53,6 +53,9 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "apply" -d 'Make a host as a
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "confirm" -d 'Keep the change that waits'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "rollback" -d 'Take the change back that waits'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "drift" -d 'Compare a host with its plan. Changes nothing'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "network" -d 'This host\'s network'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "bundle" -d 'Write what this host is into one file, to rebuild it elsewhere'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "rebuild" -d 'Make this blank host the node that a bundle is of'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "server" -d 'This host\'s own keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
@@ -353,6 +356,43 @@ complete -c vyr -n "__fish_vyr_using_subcommand drift" -l data-dir -d 'Where key
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l all -d 'Every machine of the plan that has a management address'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -f -a "start" -d 'Make this host as its confirmed plan says: what a start of the machine does'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l machine -d 'The name of this host in the plan [default: its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l machine -d 'The machine of the plan, if it must be this one [default: which this host is]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l key -d 'Sign with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -s o -l out -d 'The file to write (0600); nothing may be there' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l parents -d 'Plans before the confirmed one to take along, as far as this host kept them' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l digests-only -d 'Name the artifacts, and leave their bytes out'
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -f -a "show" -d 'Check a bundle\'s bytes, and print what is in clear. Nothing is decrypted'
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and __fish_seen_subcommand_from show" -l trust -d 'Who may sign it: an allowed_signers file' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bundle; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l trust -d 'Who may sign bundles and plans: an allowed_signers file' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l identity -d 'The key that opens it: an age identity file, or an SSH private key' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l at-least -d 'The lowest epoch that is taken' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l threshold -d 'How many of those in --trust must have approved the plan [default: as many as it says]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l machine -d 'The name of this host in the plan [default: its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l anyway -d 'Go on even if the old node answers'
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -669,6 +669,93 @@ userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
 && ret=0
 ;;
+(network)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__network_commands" \
+"*::: :->network" \
+&& ret=0
+
+    case $state in
+    (network)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-network-command-$line[1]:"
+        case $line[1] in
+            (start)
+_arguments "${_arguments_options[@]}" : \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(bundle)
+_arguments "${_arguments_options[@]}" : \
+'--machine=[The machine of the plan, if it must be this one \[default\: which this host is\]]:NAME:_default' \
+'--key=[Sign with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'-o+[The file to write (0600); nothing may be there]:FILE:_files' \
+'--out=[The file to write (0600); nothing may be there]:FILE:_files' \
+'--parents=[Plans before the confirmed one to take along, as far as this host kept them]:N:_default' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--digests-only[Name the artifacts, and leave their bytes out]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__bundle_commands" \
+"*::: :->bundle" \
+&& ret=0
+
+    case $state in
+    (bundle)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-bundle-command-$line[1]:"
+        case $line[1] in
+            (show)
+_arguments "${_arguments_options[@]}" : \
+'--trust=[Who may sign it\: an allowed_signers file]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- The bundle:_files' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(rebuild)
+_arguments "${_arguments_options[@]}" : \
+'--trust=[Who may sign bundles and plans\: an allowed_signers file]:FILE:_files' \
+'--identity=[The key that opens it\: an age identity file, or an SSH private key]:FILE:_files' \
+'--at-least=[The lowest epoch that is taken]:EPOCH:_default' \
+'--threshold=[How many of those in --trust must have approved the plan \[default\: as many as it says\]]:K:_default' \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--anyway[Go on even if the old node answers]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':bundle -- The bundle, as `vyr bundle` wrote it:_files' \
+&& ret=0
+;;
 (server)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -957,6 +1044,9 @@ _vyr_commands() {
 'confirm:Keep the change that waits' \
 'rollback:Take the change back that waits' \
 'drift:Compare a host with its plan. Changes nothing' \
+'network:This host'\''s network' \
+'bundle:Write what this host is into one file, to rebuild it elsewhere' \
+'rebuild:Make this blank host the node that a bundle is of' \
 'server:This host'\''s own keys' \
 'client:People'\''s devices' \
 'sched:Show how the kernel guides the threads that run guests' \
@@ -1066,6 +1156,18 @@ _vyr__subcmd__bench__subcmd__plan_commands() {
 _vyr__subcmd__bench__subcmd__task_commands() {
     local commands; commands=()
     _describe -t commands 'vyr bench task commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bundle_commands] )) ||
+_vyr__subcmd__bundle_commands() {
+    local commands; commands=(
+'show:Check a bundle'\''s bytes, and print what is in clear. Nothing is decrypted' \
+    )
+    _describe -t commands 'vyr bundle commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bundle__subcmd__show_commands] )) ||
+_vyr__subcmd__bundle__subcmd__show_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bundle show commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__check_commands] )) ||
 _vyr__subcmd__check_commands() {
@@ -1180,6 +1282,18 @@ _vyr__subcmd__metrics_commands() {
     local commands; commands=()
     _describe -t commands 'vyr metrics commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__network_commands] )) ||
+_vyr__subcmd__network_commands() {
+    local commands; commands=(
+'start:Make this host as its confirmed plan says\: what a start of the machine does' \
+    )
+    _describe -t commands 'vyr network commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__network__subcmd__start_commands] )) ||
+_vyr__subcmd__network__subcmd__start_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr network start commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__node_commands] )) ||
 _vyr__subcmd__node_commands() {
     local commands; commands=(
@@ -1203,6 +1317,11 @@ _vyr__subcmd__plan_commands() {
 _vyr__subcmd__plan__subcmd__sign_commands() {
     local commands; commands=()
     _describe -t commands 'vyr plan sign commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__rebuild_commands] )) ||
+_vyr__subcmd__rebuild_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr rebuild commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__rollback_commands] )) ||
 _vyr__subcmd__rollback_commands() {

@@ -20,6 +20,7 @@ pub mod archive;
 pub mod artifact;
 pub mod base;
 mod base64;
+pub mod bundle;
 mod checks;
 pub mod journal;
 pub mod keys;
@@ -69,6 +70,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("plan_json", plan::plan_json),
     ("plan_texts", plan::plan_texts),
     ("network_words", network::network_words),
+    ("bundle", bundle::bundle),
 ];
 
 /// The target of this name.

@@ -271,6 +271,23 @@ const TAR: &[&str] = &[
     "././@LongLink",
 ];
 
+const BUNDLE: &[&str] = &[
+    "vyr-bundle 1\n",
+    "vyr-bundle 2\n",
+    "\"payload\":{\"bytes\":",
+    "9007199254740991",
+    "4611686018427387904",
+    "artifacts.tar",
+    "keys/vyr-a",
+    "keys/../",
+    "plans/",
+    ".approvals",
+    ".json",
+    "trust/allowed_signers",
+    "age-encryption.org/v1\n",
+    "\n%%\n",
+];
+
 /// The words of a target.
 pub fn words(name: &str) -> Vec<&'static [u8]> {
     let lists: &[&[&str]] = match name {
@@ -297,6 +314,7 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         "contracts_toml" => &[TOML, PLACES],
         "vyr_lock" => &[LOCK],
         "plan_json" => &[JSON, PLAN],
+        "bundle" => &[BUNDLE, JSON, ARMOR],
         "plan_texts" => {
             &[PLACES, SITE, &["age1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "::ffff:"]]
         }

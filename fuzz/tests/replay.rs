@@ -60,7 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
-    network_words
+    network_words bundle
 }
 
 fn replay(name: &str) {
@@ -235,15 +235,25 @@ mod seeded_defects {
         }
     }
 
+    /// Believes the lengths of a bundle's list.
+    fn lengths_unchecked(input: &[u8]) {
+        let [_, list, _] = parts(input);
+        let Ok(list) = serde_json::from_slice::<Value>(list) else { return };
+        let entries = list["entries"].as_array().into_iter().flatten();
+        let bytes = entries.filter_map(|entry| entry["bytes"].as_u64());
+        assert!(bytes.max() < Some(1 << 41), "a length was believed that no file has");
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 6] = [
+        let defects: [(&str, vyr_fuzz::Target); 7] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
             ("receipt", receipt_without_proof),
             ("import_graph", sizes_unchecked),
             ("network_words", length_believed),
+            ("bundle", lengths_unchecked),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.

@@ -101,6 +101,7 @@ fn seeds() -> Seeds {
     documents(&mut add);
     signing(&mut add);
     journal(&mut add);
+    bundle(&mut add);
     layouts(&mut add);
     archives(&mut add);
     plans(&mut add);
@@ -281,6 +282,48 @@ fn journal(add: Add<'_>) {
     add("checkpoint", "extension", format!("{text}more\n").as_bytes());
     add("checkpoint", "zero", text.replace("\n9\n", "\n09\n").as_bytes());
     add("checkpoint", "unpadded", text.replace('=', "").as_bytes());
+}
+
+fn bundle(add: Add<'_>) {
+    use vyr_plan::Signed;
+    use vyr_plan::bundle::{Approvals, Contents, Entry, Header, Item, Payload};
+    let digest = Digest::of(b"payload");
+    let header = Header {
+        epoch: 7,
+        machine: "nas".parse().expect("a name"),
+        made: "2026-06-15T12:00:00Z".parse().expect("a time"),
+        payload: Payload { bytes: 9, digest },
+        plan_digest: digest,
+        site: "office".parse().expect("a name"),
+    };
+    let lines = header.to_bytes().expect("JSON");
+    let message = signed_bytes(&header.digest().expect("JSON"));
+    let entry = |item, bytes| Entry { item, bytes, digest };
+    let contents = Contents::new(vec![
+        entry(Item::Plan(digest), 1000),
+        entry(Item::Approvals(digest), 100),
+        entry(Item::Key("vyr-office".into()), 45),
+        entry(Item::Artifacts, 10_240),
+        entry(Item::Lock, 10),
+    ]);
+    let list = contents.to_bytes().expect("JSON");
+    let signed =
+        [Signed { name: "a.approval".into(), text: b"t".to_vec(), signature: b"s".to_vec() }];
+    let approvals = Approvals::of(&signed).to_bytes().expect("JSON");
+    let one = |head: &[u8], list: &[u8]| join(&[head, list, &approvals]);
+    for (index, key) in KEYS.iter().enumerate() {
+        let armored = key.sign(Namespace::Bundle, &message);
+        let head = [&lines[..], armored.as_bytes(), b"encrypted"].concat();
+        add("bundle", &format!("signed-{index}"), &one(&head, &list));
+    }
+    let plan = KEYS[0].sign(Namespace::Plan, &message);
+    add("bundle", "other-use", &one(&[&lines[..], plan.as_bytes()].concat(), &list));
+    add("bundle", "unsigned", &one(&lines, &list));
+    let text = String::from_utf8_lossy(&list).into_owned();
+    let long = text.replace(":10240,", ":1099511627777,");
+    add("bundle", "long", &one(&lines, long.as_bytes()));
+    let path = text.replace("vyr.lock", "../lock");
+    add("bundle", "path", &one(&lines, path.as_bytes()));
 }
 
 fn signing(add: Add<'_>) {

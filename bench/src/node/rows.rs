@@ -114,8 +114,11 @@ impl Rows {
     /// Makes the journal at `path`, which must not be there.
     pub fn create(path: &Path) -> Result<Self> {
         ensure!(!path.exists(), "{} is there already", path.display());
-        let created =
-            || NodeCreated { key_id: "SHA256:reference".into(), origin: Origin::new([0x5a; 16]) };
+        let created = || NodeCreated {
+            key_id: "SHA256:reference".into(),
+            origin: Origin::new([0x5a; 16]),
+            predecessor: None,
+        };
         let size = Journal::open(path, || (created(), jiff::Timestamp::UNIX_EPOCH))?.size();
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(10))?;

@@ -17,7 +17,7 @@ fn origin() -> Origin {
 }
 
 fn open(path: &Path) -> Journal {
-    let created = NodeCreated { key_id: "SHA256:k".into(), origin: origin() };
+    let created = NodeCreated { key_id: "SHA256:k".into(), origin: origin(), predecessor: None };
     Journal::open(path, || (created, Timestamp::UNIX_EPOCH)).expect("journal")
 }
 
@@ -239,7 +239,11 @@ fn a_file_of_another_kind_is_refused() {
     let path = directory.path().join("journal.db");
     std::fs::write(&path, b"not a database at all, but long enough to be looked at as one....")
         .expect("write");
-    let created =
-        || (NodeCreated { key_id: String::new(), origin: origin() }, Timestamp::UNIX_EPOCH);
+    let created = || {
+        (
+            NodeCreated { key_id: String::new(), origin: origin(), predecessor: None },
+            Timestamp::UNIX_EPOCH,
+        )
+    };
     assert!(Journal::open(&path, created).is_err());
 }

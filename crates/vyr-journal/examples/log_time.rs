@@ -32,7 +32,8 @@ fn main() {
     println!("hash of {LEAF_BYTES} bytes and append: {:?}", start.elapsed() / APPENDS);
 
     let origin = Origin::new([7; 16]);
-    let created = Body::Created(NodeCreated { key_id: "SHA256:y".to_owned(), origin });
+    let created =
+        Body::Created(NodeCreated { key_id: "SHA256:y".to_owned(), origin, predecessor: None });
     let started = |number: u32| {
         Body::NodeStarted(NodeStarted { owner: format!("o{number}"), version: "1".to_owned() })
     };

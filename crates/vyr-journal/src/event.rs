@@ -99,6 +99,10 @@ pub struct NodeCreated {
     pub key_id: String,
     /// Its name.
     pub origin: Origin,
+    /// The text of the last checkpoint that is known of the journal before it, if this node was
+    /// rebuilt from a bundle. Left out where there is none, so that older journals keep their bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<String>,
 }
 
 /// A process took the node over.
@@ -318,7 +322,11 @@ pub(crate) mod tests {
         let state = StateId::new(origin(), 2);
         let access = StateAccess::ReadOnly;
         let bodies = [
-            Body::Created(NodeCreated { key_id: "SHA256:y".into(), origin: origin() }),
+            Body::Created(NodeCreated {
+                key_id: "SHA256:y".into(),
+                origin: origin(),
+                predecessor: None,
+            }),
             Body::NodeStarted(NodeStarted { owner: "o".into(), version: "0.1.0".into() }),
             Body::StateCreated(StateCreated {
                 bytes_max: 1 << 20,

@@ -60,7 +60,8 @@ fn without_times(body: &Body) -> String {
 fn live(seed: u64, mut clock: impl FnMut() -> Timestamp) -> Vec<Event> {
     let (mut random, mut ledger) = (Random(seed), Ledger::new(origin(), 0));
     let (mut events, mut refusals) = (Vec::new(), 0);
-    let created = vyr_journal::NodeCreated { key_id: "SHA256:k".into(), origin: origin() };
+    let created =
+        vyr_journal::NodeCreated { key_id: "SHA256:k".into(), origin: origin(), predecessor: None };
     let mut decided = vec![Body::Created(created)];
     for turn in 0..400 {
         for body in std::mem::take(&mut decided) {

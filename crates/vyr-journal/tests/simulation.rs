@@ -128,7 +128,8 @@ impl World {
             sent: Vec::new(),
             states: Vec::new(),
         };
-        let created = vyr_journal::NodeCreated { key_id: "k".into(), origin: origin() };
+        let created =
+            vyr_journal::NodeCreated { key_id: "k".into(), origin: origin(), predecessor: None };
         world.record(Body::Created(created));
         world.commit();
         world

@@ -32,6 +32,7 @@ mod firewall;
 mod host;
 mod kernel;
 mod model;
+mod neighbour;
 mod netlink;
 mod recorder;
 mod state;
@@ -46,6 +47,7 @@ pub use error::NetError;
 pub use firewall::{Nft, Ruleset, RulesetError, union};
 pub use kernel::Kernel;
 pub use model::ModelError;
+pub use neighbour::{NeighbourLink, Whereabouts, announce, whereabouts, who_has};
 pub use recorder::Recorder;
 pub use state::{
     LINK_PREFIX, Link, LinkKind, Live, LiveLink, LivePeer, Peer, ROUTE_PROTOCOL, STATE_VERSION,

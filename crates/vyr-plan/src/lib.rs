@@ -22,6 +22,7 @@
 
 mod address;
 mod approve;
+pub mod bundle;
 mod compile;
 mod contract;
 mod diff;

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 
 pub(crate) use network::{
-    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, NodeArgs, RemoteArgs, RollbackArgs,
-    ServerCommand,
+    ApplyArgs, BackendName, BundleArgs, BundleCommand, ConfirmArgs, DriftArgs, HostArgs,
+    NetworkCommand, NodeArgs, RebuildArgs, RemoteArgs, RollbackArgs, ServerCommand,
 };
 pub(crate) use node::{
     Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, SchedCommand,
@@ -96,6 +96,10 @@ pub(crate) enum Command {
     Confirm(ConfirmArgs),
     Rollback(RollbackArgs),
     Drift(DriftArgs),
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    Bundle(BundleArgs),
+    Rebuild(RebuildArgs),
     /// This host's own keys
     #[command(subcommand)]
     Server(ServerCommand),

@@ -36,7 +36,11 @@ fn event(seq: u64, body: Body) -> Event {
 /// What happened at `seq` in the honest journal.
 fn body(seq: u64) -> Body {
     match seq {
-        0 => Body::Created(NodeCreated { key_id: "SHA256:y".into(), origin: origin() }),
+        0 => Body::Created(NodeCreated {
+            key_id: "SHA256:y".into(),
+            origin: origin(),
+            predecessor: None,
+        }),
         _ => Body::NodeStarted(NodeStarted { owner: format!("o{seq}"), version: "1".into() }),
     }
 }
@@ -381,7 +385,11 @@ fn checkpoints_are_judged() {
     table.rows[0] = row(
         0,
         0,
-        Body::Created(NodeCreated { key_id: "SHA256:y".into(), origin: Origin::new([9; 16]) }),
+        Body::Created(NodeCreated {
+            key_id: "SHA256:y".into(),
+            origin: Origin::new([9; 16]),
+            predecessor: None,
+        }),
     );
     table.rebuild();
     table.since = None;

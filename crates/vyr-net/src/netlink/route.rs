@@ -29,11 +29,14 @@ const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 const ROUTE_HEADER: usize = 12;
 
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFF_UP: u32 = 1;
+/// An Ethernet, or what looks like one (`linux/if_arp.h`).
+const ARPHRD_ETHER: u16 = 1;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -66,6 +69,8 @@ pub(crate) struct Found {
     pub(crate) kind: Option<String>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// Its hardware address, if it has neighbours as an Ethernet has.
+    pub(crate) hardware: Option<[u8; 6]>,
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -102,12 +107,14 @@ fn link_header(index: u32, flags: u32, change: u32) -> Writer {
 fn read_link(body: &[u8]) -> Result<Found, NetError> {
     let index = u32::from_ne_bytes(wire::bytes(body, 4)?);
     let flags = u32::from_ne_bytes(wire::bytes(body, 8)?);
-    let mut found =
-        Found { index, name: String::new(), kind: None, mtu: 0, up: flags & IFF_UP != 0 };
+    let is_ethernet = u16::from_ne_bytes(wire::bytes(body, 2)?) == ARPHRD_ETHER;
+    let up = flags & IFF_UP != 0;
+    let mut found = Found { index, name: String::new(), kind: None, mtu: 0, up, hardware: None };
     for attribute in attributes(body, LINK_HEADER) {
         match attribute? {
             (IFLA_IFNAME, value) => found.name = text_of(value)?.into(),
             (IFLA_MTU, value) => found.mtu = u32_of(value)?,
+            (IFLA_ADDRESS, value) if is_ethernet => found.hardware = value.try_into().ok(),
             (IFLA_LINKINFO, value) => {
                 for inner in attributes(value, 0) {
                     if let (IFLA_INFO_KIND, value) = inner? {

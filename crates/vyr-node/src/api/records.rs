@@ -140,7 +140,7 @@ impl Records {
 
     fn writer(&self) -> Result<Journal> {
         // It is there already, so this begins none.
-        let created = NodeCreated { key_id: String::new(), origin: self.origin };
+        let created = NodeCreated { key_id: String::new(), origin: self.origin, predecessor: None };
         Ok(Journal::open(&self.path, || (created, Timestamp::now()))?)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vyr_net::words::{BackendWish, WireGuardIn};
 use vyr_net::{Ability, Backend, Kernel, Nft, Userspace};
 
 use super::NetworkError;
@@ -45,6 +46,16 @@ impl BackendChoice {
                 Box::new(Userspace::new(directory, Nft::default()))
             }
         }
+    }
+}
+
+impl From<BackendWish> for BackendChoice {
+    fn from(wish: BackendWish) -> Self {
+        let kind = wish.kind.map(|kind| match kind {
+            WireGuardIn::Kernel => BackendKind::Kernel,
+            WireGuardIn::Userspace => BackendKind::Userspace,
+        });
+        BackendChoice::choose(kind, wish.sockets)
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use vyr_base::Digest;
 use vyr_net::{Op, State, ops, undo, wanted};
-use vyr_plan::{Plan, Root, Signed, approve, prove};
+use vyr_plan::{ApprovalError, Plan, Root, Signed, approve, prove};
 
 use super::backends::able;
 use super::keys::directory;
-use super::record::{Lock, Record, pending};
+use super::record::{HostRecord, Lock, Record, pending};
 use super::timer::Timer;
 use super::{BackendChoice, Last, LinkKeys, NetworkError, Pending, Phase};
 
@@ -90,10 +90,19 @@ pub struct Standing {
     pub differences: Vec<String>,
 }
 
+/// Why a plan may be applied at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Authority {
+    /// Enough operators approve it now.
+    Approvals,
+    /// It was confirmed before: here, or on the node that this host replaces.
+    Confirmed,
+}
+
 /// The network of this host.
 #[derive(Debug)]
 pub struct Network {
-    record: Record,
+    pub(super) record: Record,
 }
 
 impl Network {
@@ -109,6 +118,42 @@ impl Network {
 
     /// Makes the host as a plan says, with a way back.
     pub fn apply(&self, request: &ApplyRequest<'_>) -> Result<Applied, NetworkError> {
+        self.apply_as(request, Authority::Approvals)
+    }
+
+    /// Makes the host as its confirmed plan says: what a start of the machine does. Nobody approves
+    /// or confirms again what was confirmed. `machine`, `backend`: as last time if not given.
+    pub fn start(
+        &self,
+        machine: Option<&str>,
+        backend: Option<BackendChoice>,
+        by: &str,
+    ) -> Result<Applied, NetworkError> {
+        let plan = self.record.confirmed_bytes()?.ok_or(NetworkError::NoPlan)?;
+        let host = self.record.host()?.ok_or(NetworkError::NoPlan)?;
+        let request = ApplyRequest {
+            plan: &plan,
+            signed: &[],
+            machine: machine.unwrap_or(&host.machine),
+            by,
+            within: None,
+            probes: &[],
+            dry_run: false,
+            backend: backend.unwrap_or(host.backend),
+        };
+        self.apply_as(&request, Authority::Confirmed)
+    }
+
+    /// Which machine this host is, and what changes it; none: nothing was confirmed here yet.
+    pub fn host(&self) -> Result<Option<HostRecord>, NetworkError> {
+        self.record.host()
+    }
+
+    pub(super) fn apply_as(
+        &self,
+        request: &ApplyRequest<'_>,
+        authority: Authority,
+    ) -> Result<Applied, NetworkError> {
         let plan = Plan::parse(request.plan)?;
         let digest = Digest::of(request.plan);
         let lock = self.record.lock()?;
@@ -119,8 +164,16 @@ impl Network {
         }
         let confirmed = self.record.confirmed()?;
         let base = confirmed.as_ref().map(|(digest, _)| *digest);
-        let last = self.record.last()?;
-        let approvers = allowed(&plan, &digest, confirmed.as_ref(), last, request.signed)?;
+        let approvers = match authority {
+            Authority::Approvals => {
+                let last = self.record.last()?;
+                allowed(&plan, &digest, confirmed.as_ref(), last, request.signed)?
+            }
+            Authority::Confirmed => {
+                newer(&plan, &digest, confirmed.as_ref())?;
+                Vec::new()
+            }
+        };
         let resolve = |endpoint: &str| resolve(endpoint);
         let want = wanted(&plan, request.machine, &resolve)?;
         let keys = self.keys();
@@ -146,6 +199,9 @@ impl Network {
         }
         undo(&steps, &from).map_err(NetworkError::NoWayBack)?;
         if steps.is_empty() && base == Some(digest) {
+            if self.record.approvals(&digest)?.is_none() {
+                self.record.keep_approvals(&digest, request.signed)?;
+            }
             applied.outcome = Outcome::Nothing;
             return Ok(applied);
         }
@@ -155,7 +211,8 @@ impl Network {
             None => State::default(),
         };
         let before = observed.state_for(&before);
-        self.record.keep(&digest, request.plan)?;
+        self.record.keep(&digest, request.plan, request.signed)?;
+        self.record.forget(&lock, &base.into_iter().chain([digest]).collect::<Vec<_>>())?;
         let within = request.within.unwrap_or(PROBE_PATIENCE * 2);
         let (choice, by) = (request.backend.clone(), request.by);
         let states = (before, want);
@@ -182,7 +239,7 @@ impl Network {
             });
         }
         if request.within.is_none() {
-            self.record.confirm(&lock, &digest)?;
+            self.record.confirm(&lock, &change)?;
             self.close(&lock, &change, "confirmed", "no confirmation was asked for")?;
             timer.dismiss();
             applied.outcome = Outcome::Confirmed;
@@ -201,7 +258,7 @@ impl Network {
         self.recover(&lock)?;
         let change = self.waiting(plan)?;
         self.holds(&change).map_err(|why| NetworkError::Differs(vec![why]))?;
-        self.record.confirm(&lock, &change.plan)?;
+        self.record.confirm(&lock, &change)?;
         self.close(&lock, &change, "confirmed", "it was confirmed")?;
         Ok(change)
     }
@@ -245,6 +302,9 @@ impl Network {
             // The kernel has forgotten all of it.
             return self.close(lock, &change, "taken back", "the machine was started anew");
         }
+        if self.is_confirmed(&change)? {
+            return self.close(lock, &change, "confirmed", "who made it died after that");
+        }
         // Whoever takes steps holds the lock, and this process has it.
         let abandoned = change.phase == Phase::Changing;
         if abandoned || change.left().is_zero() {
@@ -258,11 +318,22 @@ impl Network {
     pub(super) fn expire(&self, id: &str, why: &str) -> Result<(), NetworkError> {
         let lock = self.record.lock()?;
         match self.record.pending()? {
+            Some(change) if change.id == id && self.is_confirmed(&change)? => {
+                self.close(&lock, &change, "confirmed", "who made it died after that")
+            }
             // Its phase is of no matter: whoever made it did not say that all is done, or too much
             // time has passed.
             Some(change) if change.id == id => self.take_back(&lock, &change, why),
             _ => Ok(()),
         }
+    }
+
+    /// Whether only the record of a change is left: its plan is the confirmed one, and was not
+    /// before.
+    fn is_confirmed(&self, change: &Pending) -> Result<bool, NetworkError> {
+        let bytes = self.record.confirmed_bytes()?;
+        let confirmed = bytes.is_some_and(|bytes| Digest::of(&bytes) == change.plan);
+        Ok(confirmed && change.base != Some(change.plan))
     }
 
     /// Whether a change still waits.
@@ -365,6 +436,21 @@ fn allowed(
         return Err(NetworkError::Broken(violations));
     }
     Ok(approved.approvers.into_iter().map(|one| one.principal).collect())
+}
+
+/// Fails if the host has gone further than a plan that was confirmed elsewhere.
+pub(super) fn newer(
+    plan: &Plan,
+    digest: &Digest,
+    confirmed: Option<&(Digest, Plan)>,
+) -> Result<(), NetworkError> {
+    match confirmed {
+        Some((base, confirmed)) if base != digest && plan.epoch <= confirmed.epoch => {
+            let (epoch, applied) = (plan.epoch, confirmed.epoch);
+            Err(ApprovalError::Replayed { epoch, applied }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn resolve(endpoint: &str) -> Option<SocketAddr> {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use vyr_base::canonical::CanonicalError;
 use vyr_base::{Category, Digest, Problem};
 use vyr_net::{ModelError, NetError, WantError};
+use vyr_plan::bundle::BundleError;
 use vyr_plan::{ApprovalError, PlanError, Violation};
 
 /// Why the network is not changed, or could not be.
@@ -130,6 +131,9 @@ pub enum NetworkError {
     /// Reading or changing the host.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// What was kept of a plan.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// A state without a digest.
     #[error(transparent)]
     Canonical(#[from] CanonicalError),
@@ -156,6 +160,7 @@ impl Problem for NetworkError {
             Self::Plan(e) => e.category(),
             Self::Want(e) => e.category(),
             Self::Net(e) => e.category(),
+            Self::Bundle(e) => e.category(),
             _ => Category::Failure,
         }
     }

@@ -22,6 +22,7 @@ mod error;
 mod keys;
 mod reach;
 mod record;
+mod recovery;
 mod ssh;
 mod timer;
 mod wire;
@@ -32,6 +33,9 @@ pub use error::NetworkError;
 pub use keys::LinkKeys;
 pub use reach::{Ended, Host, LinkKey};
 pub use record::{Last, Pending, Phase};
+pub use recovery::{
+    BundleRequest, Bundled, Checked, RebuildRequest, Rebuilt, RecoveryError, bundle, look, rebuild,
+};
 pub use ssh::{Said, Ssh, SshAddress, SshError};
 pub(crate) use timer::serve;
 pub use wire::{PROBES_MAX, Remote, RemoteError, perform, refusal, serve as serve_words};

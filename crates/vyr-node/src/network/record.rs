@@ -11,14 +11,18 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_net::State;
-use vyr_plan::Plan;
+use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals};
 use vyr_plan::plan::PLAN_BYTES_MAX;
+use vyr_plan::{Plan, Signed};
 
 use super::{BackendChoice, NetworkError};
 use crate::data_dir::replace;
 
 /// Bytes of `pending.json`: two states of a host with all the peers there can be.
 const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// Plans that are kept besides the confirmed one and the one that waits.
+const PLANS_KEPT: usize = 16;
 
 /// How long one process waits for another's change.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,6 +87,17 @@ pub struct Last {
     pub why: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// Which machine of its plans this host is, and what changes it: what a start of the machine needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRecord {
+    version: u8,
+    /// The name of this host in the plan.
+    pub machine: String,
+    /// What reads and changes it.
+    pub backend: BackendChoice,
 }
 
 /// A new change, before it has begun.
@@ -258,26 +273,137 @@ impl Record {
         removed.map_err(|source| NetworkError::File { path, source })
     }
 
-    /// Keeps a plan beside the change that leads to it.
-    pub(super) fn keep(&self, plan: &Digest, bytes: &[u8]) -> Result<(), NetworkError> {
-        self.write(&format!("plans/{}.json", plan.hex()), bytes)
+    /// Keeps a plan, and who approved it, beside the change that leads to it.
+    pub(super) fn keep(
+        &self,
+        plan: &Digest,
+        bytes: &[u8],
+        signed: &[Signed],
+    ) -> Result<(), NetworkError> {
+        // The approvals first: a plan that is here can be bundled.
+        self.keep_approvals(plan, signed)?;
+        self.write(&file_of(plan, "json"), bytes)
     }
 
-    /// The plan that is confirmed.
-    pub(super) fn confirmed(&self) -> Result<Option<(Digest, Plan)>, NetworkError> {
-        let Some(bytes) = self.read("plan.json", PLAN_BYTES_MAX)? else { return Ok(None) };
-        let plan = Plan::parse(&bytes)?;
-        Ok(Some((Digest::of(&bytes), plan)))
+    /// Keeps who approved a plan; who did not is nobody's to forget.
+    pub(super) fn keep_approvals(
+        &self,
+        plan: &Digest,
+        signed: &[Signed],
+    ) -> Result<(), NetworkError> {
+        let name = file_of(plan, "approvals");
+        if signed.is_empty() {
+            return Ok(());
+        }
+        self.write(&name, &Approvals::of(signed).to_bytes()?)
     }
 
-    /// Makes a kept plan the confirmed one.
-    pub(super) fn confirm(&self, _: &Lock, plan: &Digest) -> Result<(), NetworkError> {
-        let name = format!("plans/{}.json", plan.hex());
-        let bytes = self.read(&name, PLAN_BYTES_MAX)?.unwrap_or_default();
+    /// Who approved a plan, as far as it was kept.
+    pub(super) fn approvals(&self, plan: &Digest) -> Result<Option<Vec<u8>>, NetworkError> {
+        self.read(&file_of(plan, "approvals"), APPROVALS_BYTES_MAX)
+    }
+
+    /// A plan that was kept.
+    pub(super) fn plan(&self, plan: &Digest) -> Result<Option<Vec<u8>>, NetworkError> {
+        let name = file_of(plan, "json");
+        let Some(bytes) = self.read(&name, PLAN_BYTES_MAX)? else { return Ok(None) };
         if Digest::of(&bytes) != *plan {
             let why = "its digest is another one".to_owned();
             return Err(NetworkError::Record { path: self.directory.join(name), why });
         }
+        Ok(Some(bytes))
+    }
+
+    /// Removes what was kept of old plans, but of the last [`PLANS_KEPT`] and of those named.
+    pub(super) fn forget(&self, _: &Lock, but: &[Digest]) -> Result<(), NetworkError> {
+        let directory = self.directory.join("plans");
+        let file = |source| NetworkError::File { path: directory.clone(), source };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(file)? {
+            let entry = entry.map_err(file)?;
+            let written = entry.metadata().and_then(|meta| meta.modified()).map_err(file)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.push((written, name));
+        }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        let is_named = |name: &str| but.iter().any(|plan| name.starts_with(&plan.hex()));
+        let plans = found.iter().filter(|(_, name)| name.ends_with(".json") && !is_named(name));
+        let old: Vec<&str> = plans.skip(PLANS_KEPT).map(|(_, name)| name.as_str()).collect();
+        for name in old {
+            for name in [name.to_owned(), name.replace(".json", ".approvals")] {
+                match fs::remove_file(directory.join(name)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(file(e)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the plan that is confirmed.
+    pub(super) fn confirmed_bytes(&self) -> Result<Option<Vec<u8>>, NetworkError> {
+        self.read("plan.json", PLAN_BYTES_MAX)
+    }
+
+    /// The plan that is confirmed.
+    pub(super) fn confirmed(&self) -> Result<Option<(Digest, Plan)>, NetworkError> {
+        let Some(bytes) = self.confirmed_bytes()? else { return Ok(None) };
+        let plan = Plan::parse(&bytes)?;
+        Ok(Some((Digest::of(&bytes), plan)))
+    }
+
+    /// Which machine this host is; none: nothing was confirmed here yet.
+    pub(super) fn host(&self) -> Result<Option<HostRecord>, NetworkError> {
+        self.decode("host.json", 1 << 16)
+    }
+
+    /// Makes the plan of a change the confirmed one.
+    pub(super) fn confirm(&self, _: &Lock, change: &Pending) -> Result<(), NetworkError> {
+        let plan = &change.plan;
+        let bytes = self.plan(plan)?.ok_or(NetworkError::NoPlan)?;
+        let (machine, backend) = (change.machine.clone(), change.backend.clone());
+        let host = HostRecord { version: VERSION, machine, backend };
+        // Who finds a plan finds whose it is.
+        if self.host()?.as_ref() != Some(&host) {
+            self.encode("host.json", &host)?;
+        }
         self.write("plan.json", &bytes)
+    }
+}
+
+fn file_of(plan: &Digest, ending: &str) -> String {
+    format!("plans/{}.{ending}", plan.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_plans_are_forgotten_and_never_those_in_use() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let record = Record::open(data.path()).expect("it is made");
+        let lock = record.lock().expect("nobody else is there");
+        let plan = |number: usize| Digest::of(&number.to_le_bytes());
+        let signed = [Signed { name: "a".into(), text: b"t".into(), signature: b"s".into() }];
+        for number in 0..40_usize {
+            record.keep(&plan(number), &number.to_le_bytes(), &signed).expect("written");
+            // Clocks of file systems are coarse; which is older must be known.
+            let file = record.directory.join(file_of(&plan(number), "json"));
+            let at = std::time::UNIX_EPOCH + Duration::from_secs(number as u64);
+            File::options().append(true).open(file).and_then(|f| f.set_modified(at)).expect("set");
+            record.forget(&lock, &[plan(0), plan(number)]).expect("removed");
+        }
+        let is_kept = |number: usize| {
+            let bytes = record.plan(&plan(number)).expect("readable");
+            let approvals = record.approvals(&plan(number)).expect("readable");
+            assert_eq!(bytes.is_some(), approvals.is_some(), "{number}");
+            bytes.is_some()
+        };
+        let kept: Vec<usize> = (0..40).filter(|number| is_kept(*number)).collect();
+        let last: Vec<usize> = (40 - 1 - PLANS_KEPT..40).collect();
+        assert_eq!(kept, [vec![0], last].concat(), "the confirmed one, the new one, and the last");
+        fs::write(record.directory.join(file_of(&plan(0), "json")), "x").expect("written");
+        assert!(record.plan(&plan(0)).is_err(), "another's bytes are not its");
     }
 }

@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use vyr_base::{Category, Problem};
 use vyr_net::words::{
-    self, Answer, Applied, Apply, Hello, Outcome, Refusal, Request, Standing, WIRE, WireGuardIn,
-    WordsError, parse, parse_hello, read_frame, write_frame,
+    Answer, Applied, Apply, Hello, Outcome, Refusal, Request, Standing, WIRE, WordsError, parse,
+    parse_hello, read_frame, write_frame,
 };
 use vyr_plan::{APPROVALS_MAX, Signed};
 
-use super::{ApplyRequest, BackendChoice, BackendKind, Network, NetworkError};
+use super::{ApplyRequest, Network, NetworkError};
 use crate::Report;
 
 /// The version of this `vyr`.
@@ -55,7 +55,7 @@ pub fn perform(network: &Network, request: Request) -> Result<Answer, NetworkErr
             Answer::Ended { plan: change.plan, base: change.base }
         }
         Request::Standing { machine, backend } => {
-            let found = network.standing(&named(machine), &choice(backend))?;
+            let found = network.standing(&named(machine), &backend.into())?;
             let super::Standing { plan, waits, wanted, found, differences } = found;
             Answer::Standing(Standing { plan, waits, wanted, found, differences })
         }
@@ -99,7 +99,7 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
         within: apply.within_ms.map(Duration::from_millis),
         probes: &apply.probes,
         dry_run: apply.dry_run,
-        backend: choice(apply.backend),
+        backend: apply.backend.into(),
     })?;
     let (outcome, deadline) = match done.outcome {
         super::Outcome::Nothing => (Outcome::Nothing, None),
@@ -117,14 +117,6 @@ fn named(machine: Option<String>) -> String {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn choice(wish: words::BackendWish) -> BackendChoice {
-    let kind = wish.kind.map(|kind| match kind {
-        WireGuardIn::Kernel => BackendKind::Kernel,
-        WireGuardIn::Userspace => BackendKind::Userspace,
-    });
-    BackendChoice::choose(kind, wish.sockets)
 }
 
 /// An error as it travels.
@@ -279,6 +271,8 @@ mod tests {
     use std::io;
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::channel;
+
+    use vyr_net::words;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! What callers hold of a node.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use vyr_base::Digest;
 use vyr_journal::{
-    Body, Event, Limits, NodeCreated, NodeInfo, Origin, Receipt, SignedCheckpoint, State,
-    StateAccess, StateId, TaskId, inclusion_proof,
+    Body, CHECKPOINT_BYTES_MAX, Event, Limits, NodeCreated, NodeInfo, Origin, Receipt,
+    SignedCheckpoint, State, StateAccess, StateId, TaskId, inclusion_proof,
 };
 use vyr_journal_sql::{Journal, Reader, TaskRow};
 use vyr_store::{ReadError, Store};
@@ -169,6 +170,21 @@ impl Drop for OwnerLock {
     }
 }
 
+/// The text of the last checkpoint of the journal that a rebuilt node's follows.
+fn predecessor(directory: &Path) -> Result<Option<String>, NodeError> {
+    let path = directory.join("predecessor.json");
+    let mut bytes = Vec::new();
+    match File::open(&path) {
+        Ok(file) => file.take(CHECKPOINT_BYTES_MAX as u64).read_to_end(&mut bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => Err(e),
+    }
+    .map_err(|e| crate::Report::from(FileError::on("read", &path)(e)))?;
+    let signed = SignedCheckpoint::parse(&bytes)
+        .map_err(|e| NodeError::Invalid(format!("{} is no checkpoint: {e}", path.display())))?;
+    Ok(Some(signed.checkpoint().to_string()))
+}
+
 impl Node {
     /// Opens the journal of `data`, says what a dead node left behind, and starts the core.
     pub fn start(
@@ -184,7 +200,8 @@ impl Node {
         let owner = name_of(&lock.path);
         let path = directory.join("journal.db");
         let key_id = vyr_artifact::KeyId::of(key.public_key()).to_string();
-        let created = NodeCreated { key_id, origin: Origin::new(random()?) };
+        let predecessor = predecessor(&directory)?;
+        let created = NodeCreated { key_id, origin: Origin::new(random()?), predecessor };
         let journal = Journal::open(&path, || (created, Timestamp::now()))?;
         let mut ledger = journal.ledger()?;
         if config.adopt {

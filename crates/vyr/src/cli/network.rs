@@ -181,3 +181,98 @@ pub(crate) enum ServerCommand {
         remote: RemoteArgs,
     },
 }
+
+/// This host's network.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Make this host as its confirmed plan says: what a start of the machine does
+    ///
+    /// Nobody approves or confirms again what was confirmed. A change that waited when the machine
+    /// went down is void. Needs root; contrib/vyr-network.service runs it.
+    Start(HostArgs),
+}
+
+/// Write what this host is into one file, to rebuild it elsewhere
+///
+/// Signed by an operator, and encrypted to [recovery] recipients of the site: age recipients or
+/// ssh-ed25519 keys. Inside are the confirmed plan and the one that waits, their approvals, the
+/// private keys of the links, trust files, the journal's last checkpoint, and artifacts. Needs root.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct BundleArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<BundleCommand>,
+
+    /// The machine of the plan, if it must be this one [default: which this host is]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) machine: Option<String>,
+
+    /// Sign with this private key, or with this public key's half in an ssh-agent
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) key: Option<PathBuf>,
+
+    /// The file to write (0600); nothing may be there
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Plans before the confirmed one to take along, as far as this host kept them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) parents: u8,
+
+    /// Name the artifacts, and leave their bytes out
+    #[arg(long)]
+    pub(crate) digests_only: bool,
+
+    /// A site whose vyr.lock is taken along
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BundleCommand {
+    /// Check a bundle's bytes, and print what is in clear. Nothing is decrypted
+    Show {
+        /// The bundle
+        file: PathBuf,
+        /// Who may sign it: an allowed_signers file
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
+    },
+}
+
+/// Make this blank host the node that a bundle is of
+///
+/// Refuses a bundle that nobody in --trust signed for vyr-bundle, that was altered, that is of
+/// another machine, or that is older than what is here; and a plan that those in --trust did not
+/// approve for vyr-plan. Refuses as long as the old node answers. May be run again, whenever it was
+/// interrupted. Prints the digest of the host, read back: it is the one that `vyr drift --json` found
+/// on the old one. Needs root.
+#[derive(Debug, Args)]
+pub(crate) struct RebuildArgs {
+    /// The bundle, as `vyr bundle` wrote it
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+
+    /// Who may sign bundles and plans: an allowed_signers file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: PathBuf,
+
+    /// The key that opens it: an age identity file, or an SSH private key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: PathBuf,
+
+    /// The lowest epoch that is taken
+    #[arg(long, value_name = "EPOCH", default_value_t = 0)]
+    pub(crate) at_least: u64,
+
+    /// How many of those in --trust must have approved the plan [default: as many as it says]
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) threshold: u8,
+
+    /// Go on even if the old node answers
+    #[arg(long)]
+    pub(crate) anyway: bool,
+
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}

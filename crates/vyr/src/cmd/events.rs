@@ -88,7 +88,13 @@ fn list(place: &Place, args: &EventsArgs, readable: bool) -> Result<()> {
 /// An event in a few words. Names of strangers may be in it, so control characters are shown.
 fn describe(body: &Body) -> String {
     let text = match body {
-        Body::Created(created) => format!("journal begun   {}", created.origin),
+        Body::Created(created) => {
+            let after = created.predecessor.as_ref().map(|text| {
+                let lines: Vec<&str> = text.lines().collect();
+                format!(" after {}", lines.join(" "))
+            });
+            format!("journal begun   {}{}", created.origin, after.unwrap_or_default())
+        }
         Body::NodeStarted(started) => format!("node started    vyr {}", started.version),
         Body::Accepted(accepted) => {
             format!("task accepted   {} for {}", accepted.artifact.name, accepted.submitter)

@@ -10,6 +10,7 @@ mod key;
 mod link;
 mod network;
 mod node;
+mod recovery;
 mod run;
 mod sched;
 mod site;
@@ -73,6 +74,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Drift(args) => network::drift(open, &args, json),
         Command::Server(command) => network::server(open, command, json),
         Command::NetworkAgent => network::agent(data_dir),
+        Command::Network(command) => network::run(&open()?, command, json),
+        Command::Bundle(args) => recovery::bundle(open, &args, json),
+        Command::Rebuild(args) => recovery::rebuild(&open()?, &args, json),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir)?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {

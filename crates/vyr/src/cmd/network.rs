@@ -25,7 +25,8 @@ use self::fleet::{Done, Order, close, each, tell};
 use self::nodes::{Node, NodesError, Target, here, node};
 use super::site::Site;
 use crate::cli::{
-    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, NodeArgs, RollbackArgs, ServerCommand,
+    ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, NetworkCommand, NodeArgs,
+    RollbackArgs, ServerCommand,
 };
 use crate::output;
 
@@ -69,7 +70,7 @@ struct KeyBody {
     new: bool,
 }
 
-fn backend(host: &HostArgs) -> BackendWish {
+pub(super) fn backend(host: &HostArgs) -> BackendWish {
     let kind = host.backend.map(|name| match name {
         BackendName::Kernel => WireGuardIn::Kernel,
         BackendName::Userspace => WireGuardIn::Userspace,
@@ -78,7 +79,7 @@ fn backend(host: &HostArgs) -> BackendWish {
 }
 
 /// Who is at the keyboard, for whoever comes second.
-fn by() -> String {
+pub(super) fn by() -> String {
     let user =
         ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let fits = |user: &String| (1..=64).contains(&user.len()) && !user.contains(char::is_control);
@@ -448,6 +449,46 @@ fn stands(standing: Standing, json: bool) -> Result<ExitCode> {
         }
     }
     Ok(if differs { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+#[derive(Serialize)]
+struct StartedBody {
+    kind: &'static str,
+    plan_digest: Digest,
+    steps: Vec<String>,
+    before: Digest,
+    after: Digest,
+    /// `nothing` or `confirmed`.
+    outcome: &'static str,
+}
+
+pub(crate) fn run(data: &DataDir, command: NetworkCommand, json: bool) -> Result<ExitCode> {
+    let NetworkCommand::Start(host) = command;
+    // As it was applied, unless somebody knows better now.
+    let named = host.backend.is_some() || host.sockets.is_some();
+    let choice = named.then(|| backend(&host).into());
+    let network = Network::open(data.path())?;
+    let started = network.start(host.machine.as_deref(), choice, &by())?;
+    let nothing = started.outcome == vyr_node::network::Outcome::Nothing;
+    if json {
+        output::json_line(StartedBody {
+            kind: "network",
+            plan_digest: started.plan,
+            steps: started.steps,
+            before: started.before,
+            after: started.after,
+            outcome: if nothing { "nothing" } else { "confirmed" },
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for step in &started.steps {
+        output::print(step);
+    }
+    output::say(match nothing {
+        true => format!("nothing to do: the host is as {} says", started.plan),
+        false => format!("started {}", started.plan),
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn server(

@@ -19,4 +19,7 @@ mod judge;
 mod packet;
 mod place;
 mod reach;
+mod recover;
+mod runbook;
 mod sample;
+mod town;

@@ -115,8 +115,12 @@ fn a_node_that_is_removed_leaves_nothing() {
 #[test]
 fn systemd_accepts_the_unit() {
     const TEST: &str = "uninstall::systemd_accepts_the_unit";
+    accepted(TEST, include_str!("../../../../contrib/vyr.service"));
+    accepted(TEST, include_str!("../../../../contrib/vyr-network.service"));
+}
+
+fn accepted(test: &str, unit: &str) {
     let place = Place::new();
-    let unit = include_str!("../../../../contrib/vyr.service");
     let binary = PathBuf::from(vyr());
     // The program has to be there; where it is installed, nobody knows here.
     let unit = unit.replace("/usr/local/bin/vyr", binary.to_str().expect("UTF-8"));
@@ -126,7 +130,7 @@ fn systemd_accepts_the_unit() {
         Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output()
     };
     let Ok(output) = verify(&unit) else {
-        return not_run(TEST, "systemd-analyze is not installed");
+        return not_run(test, "systemd-analyze is not installed");
     };
     // It looks at the units of the machine as well, and only warns of a key that it does not know.
     let faults = |of: &[u8]| -> Vec<String> {

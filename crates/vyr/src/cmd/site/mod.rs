@@ -22,7 +22,7 @@ use vyr_plan::{Applied, Intent, Lock, Outcome, Plan, allocate, compile, prove, r
 
 pub(crate) use change::{diff, history};
 pub(crate) use check::check;
-pub(crate) use directory::Site;
+pub(crate) use directory::{Site, read_bounded};
 pub(crate) use init::{init, schemas};
 pub(crate) use lock::lock;
 pub(crate) use plan::plan;

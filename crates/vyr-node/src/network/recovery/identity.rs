@@ -1,0 +1,72 @@
+//! Who a bundle is encrypted to, and with what it is opened.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use age::{Encryptor, IdentityFile};
+use vyr_base::Digest;
+use zeroize::Zeroizing;
+
+use super::RecoveryError;
+
+/// Bytes of a file with keys.
+const IDENTITY_BYTES_MAX: u64 = 64 << 10;
+
+/// Encrypts to everybody a plan names.
+pub(super) fn encryptor(plan: Digest, recipients: &[String]) -> Result<Encryptor, RecoveryError> {
+    let mut found: Vec<Box<dyn age::Recipient>> = Vec::new();
+    for text in recipients {
+        let fail = |why: String| RecoveryError::Recipient { recipient: text.clone(), why };
+        found.push(match text.starts_with("age1") {
+            true => {
+                let read = text.parse::<age::x25519::Recipient>();
+                Box::new(read.map_err(|e| fail(e.to_owned()))?)
+            }
+            false => {
+                let read = text.parse::<age::ssh::Recipient>();
+                Box::new(read.map_err(|e| fail(format!("{e:?}")))?)
+            }
+        });
+    }
+    if found.is_empty() {
+        return Err(RecoveryError::NoRecipients(plan));
+    }
+    Encryptor::with_recipients(found.iter().map(AsRef::as_ref)).map_err(|e| {
+        RecoveryError::Recipient { recipient: recipients.join(", "), why: e.to_string() }
+    })
+}
+
+/// Keys that open bundles.
+pub(super) type Identities = Vec<Box<dyn age::Identity>>;
+
+/// Reads an age identity file, or an SSH private key. Others must not be able to read it.
+pub(super) fn identities(path: &Path) -> Result<Identities, RecoveryError> {
+    let file = |source| RecoveryError::File { path: path.to_owned(), source };
+    let fail = |why: &str| RecoveryError::Identity { path: path.to_owned(), why: why.into() };
+    let opened = File::open(path).map_err(file)?;
+    let mode = opened.metadata().map_err(file)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(fail("it can be read by others"));
+    }
+    // Room for all of it: what grows leaves copies behind.
+    let most = usize::try_from(IDENTITY_BYTES_MAX).unwrap_or(usize::MAX);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
+    opened.take(IDENTITY_BYTES_MAX).read_to_end(&mut bytes).map_err(file)?;
+    if bytes.starts_with(b"-----BEGIN") {
+        let read = age::ssh::Identity::from_buffer(bytes.as_slice(), None);
+        return match read.map_err(|_| fail("it is no SSH key"))? {
+            age::ssh::Identity::Encrypted(_) => Err(fail("it has a passphrase")),
+            age::ssh::Identity::Unsupported(_) => Err(fail("it is of a kind that opens nothing")),
+            identity => Ok(vec![Box::new(identity)]),
+        };
+    }
+    let read = IdentityFile::from_buffer(bytes.as_slice()).map_err(|_| fail("it has no key"))?;
+    let found = read.into_identities().map_err(|_| fail("it has no key"))?;
+    let found: Identities = found.into_iter().map(|one| one as Box<dyn age::Identity>).collect();
+    match found.is_empty() {
+        true => Err(fail("it has no key")),
+        false => Ok(found),
+    }
+}

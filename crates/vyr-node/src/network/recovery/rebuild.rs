@@ -1,0 +1,270 @@
+//! A host becomes the node that a bundle is of.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use base64ct::{Base64, Encoding};
+use jiff::Timestamp;
+use vyr_artifact::{Namespace, TrustPolicy};
+use vyr_base::Digest;
+use vyr_net::announce;
+use vyr_plan::bundle::{Approvals, Header, Item};
+use vyr_plan::intent::Operator;
+use vyr_plan::plan::TrustRoot;
+use vyr_plan::render::PrivateKey;
+use vyr_plan::{Approver, Plan, Root, approve, prove};
+use zeroize::Zeroizing;
+
+use super::identity::identities;
+use super::open::{Inside, look};
+use super::{RecoveryError, twin};
+use crate::data_dir::{replace, write_once};
+use crate::network::change::{Authority, newer};
+use crate::network::{ApplyRequest, BackendChoice, Network, Outcome};
+use crate::{DataDir, Result, Trust, artifact};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct RebuildRequest<'a> {
+    /// The bundle.
+    pub bundle: &'a Path,
+    /// Who may sign bundles, and plans.
+    pub trust: &'a TrustPolicy,
+    /// The file with the key that opens it.
+    pub identity: &'a Path,
+    /// The machine, if it must be this one.
+    pub machine: Option<&'a str>,
+    /// The lowest epoch that is taken.
+    pub at_least: u64,
+    /// How many of those trusted must have approved the plan, if not as many as itself says.
+    pub threshold: u8,
+    /// Go on even if the old node answers.
+    pub anyway: bool,
+    /// Who asks.
+    pub by: &'a str,
+    /// What reads and changes the host.
+    pub backend: BackendChoice,
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// The bundle's name.
+    pub bundle: Digest,
+    /// What it says of itself.
+    pub header: Header,
+    /// Who signed it.
+    pub signer: String,
+    /// Who of those trusted approved the plan.
+    pub approvers: Vec<String>,
+    /// The digest of the host, read back: that of the old one, if it was as its plan says.
+    pub state: Digest,
+    /// What became of the change.
+    pub outcome: Outcome,
+    /// How many artifacts may run again.
+    pub artifacts: usize,
+    /// Artifacts that the bundle only names.
+    pub named_artifacts: usize,
+    /// What could not be asked of the old node.
+    pub unasked: Vec<String>,
+}
+
+/// A bundle whose inside is what its outside says.
+struct Ready {
+    plan: Plan,
+    bytes: Zeroizing<Vec<u8>>,
+    approvals: Approvals,
+    approvers: Vec<Approver>,
+}
+
+/// Makes this host the node that a bundle is of. May be run again, whenever it was killed.
+pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> {
+    let checked = look(request.bundle, Some(request.trust))?;
+    let (header, bundle) = (checked.head.header.clone(), checked.head.digest);
+    let signer = checked.signer.as_ref().map(|of| of.principal.clone()).unwrap_or_default();
+    let network = Network::open(data.path())?;
+    let here = network.record.host()?.map(|host| host.machine);
+    let name = header.machine.to_string();
+    for wanted in [request.machine.map(ToOwned::to_owned), here].into_iter().flatten() {
+        if wanted != name {
+            return Err(RecoveryError::OtherMachine { found: name, wanted }.into());
+        }
+    }
+    if header.epoch < request.at_least {
+        let (epoch, least) = (header.epoch, request.at_least);
+        return Err(RecoveryError::Older { epoch, least }.into());
+    }
+    let keys = identities(request.identity)?;
+    let archive = network.record.directory().join("artifacts.tar");
+    let inside = checked.open(&keys, request.identity, &archive)?;
+    drop(keys);
+    let ready = judge(&header, &inside, request)?;
+    let confirmed = network.record.confirmed()?;
+    newer(&ready.plan, &header.plan_digest, confirmed.as_ref())?;
+    let machine = ready.plan.machine(&name).ok_or_else(|| RecoveryError::Lacks(name.clone()))?;
+    let mut unasked = match (request.anyway, twin::is_gone(machine)) {
+        (_, Ok(unasked)) => unasked,
+        (true, Err(e)) => vec![e.to_string()],
+        (false, Err(e)) => return Err(e.into()),
+    };
+
+    store(data, &network, &inside)?;
+    // Otherwise they send to the old one for another minute. Twice, because a frame may be lost;
+    // who cannot be told asks in the end.
+    let tell = || announce().err().map(|e| format!("neighbours were not told: {e}"));
+    unasked.extend(tell());
+    let signed = ready.approvals.signed();
+    let applied = network.apply_as(
+        &ApplyRequest {
+            plan: &ready.bytes,
+            signed: &signed,
+            machine: &name,
+            by: request.by,
+            within: None,
+            probes: &[],
+            dry_run: false,
+            backend: request.backend.clone(),
+        },
+        Authority::Confirmed,
+    )?;
+    tell();
+    let standing = network.standing(&name, &request.backend)?;
+    // Packets go again. What may run comes last: it can be large, and nobody waits for it as much.
+    let artifacts = admit(data, &inside, &archive)?;
+    let listed = inside.small.get(&Item::ArtifactDigests).map(|bytes| bytes.as_slice());
+    let listed = listed.unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+    Ok(Rebuilt {
+        bundle,
+        header,
+        signer,
+        approvers: ready.approvers.into_iter().map(|of| of.principal).collect(),
+        state: standing.found,
+        outcome: applied.outcome,
+        artifacts,
+        named_artifacts: listed.saturating_sub(artifacts),
+        unasked,
+    })
+}
+
+/// Whether the inside is what the outside says, and its plan one that those who are trusted approved.
+fn judge(
+    header: &Header,
+    inside: &Inside,
+    request: &RebuildRequest<'_>,
+) -> std::result::Result<Ready, RecoveryError> {
+    let digest = header.plan_digest;
+    let lacks = |what: String| RecoveryError::Lacks(what);
+    let item = |item: Item| {
+        let name = item.to_string();
+        inside.small.get(&item).ok_or_else(|| lacks(name))
+    };
+    let bytes = item(Item::Plan(digest))?.clone();
+    let plan = Plan::parse_as(&bytes, &digest)?;
+    for (what, same) in [
+        ("epoch", plan.epoch == header.epoch),
+        ("site", plan.site == header.site),
+        ("machine", plan.machine(header.machine.as_str()).is_some()),
+    ] {
+        if !same {
+            return Err(RecoveryError::Disagrees(what));
+        }
+    }
+    let violations = prove(&plan, None);
+    if !violations.is_empty() {
+        return Err(RecoveryError::Broken(violations));
+    }
+    let approvals = Approvals::parse(item(Item::Approvals(digest))?)?;
+    // Of the plan's own operators those who are trusted here: who forges a plan can name operators
+    // in it, but cannot sign for these.
+    let trusted = request.trust.signers.entries().iter();
+    let mut operators: Vec<Operator> = trusted
+        .filter(|entry| entry.allows_namespace(Namespace::Plan.as_str()))
+        .map(|entry| Operator {
+            principal: entry.principal().into(),
+            public_key: entry.public_key().into(),
+        })
+        .filter(|one| plan.trust.operators.iter().any(|own| own.public_key == one.public_key))
+        .collect();
+    operators.sort();
+    operators.dedup();
+    let threshold = plan.trust.threshold.max(request.threshold).max(1);
+    let root = TrustRoot { threshold, operators, from: Vec::new() };
+    // It was confirmed while they counted. That they ended since is of no matter: nothing changes.
+    let then = Timestamp::MIN;
+    let approved = approve(&plan, &digest, Root::Keys(&root), &approvals.signed(), then);
+    let approvers = approved.map_err(RecoveryError::Approval)?.approvers;
+    let machine = plan.machine(header.machine.as_str()).expect("it was just looked for");
+    for link in &machine.links {
+        let text = item(Item::Key(link.name.clone()))?;
+        let key = std::str::from_utf8(text).ok().and_then(|text| PrivateKey::parse(text).ok());
+        if key.map(|key| key.public_key()) != Some(link.public_key) {
+            return Err(RecoveryError::Disagrees("key of a link"));
+        }
+    }
+    Ok(Ready { plan, bytes, approvals, approvers })
+}
+
+/// A private key as its file has it.
+pub(super) fn key_text(key: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(Base64::encode_string(key));
+    text.push('\n');
+    text
+}
+
+/// Puts everything but artifacts where it was. What is there already stays; another key is a refusal.
+fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
+    let directory = network.record.directory();
+    for (item, bytes) in &inside.small {
+        let name = match item {
+            Item::Key(link) => format!("keys/{link}.key"),
+            Item::Plan(_) | Item::Approvals(_) | Item::Lock => item.to_string(),
+            Item::AllowedSigners | Item::RevokedKeys => {
+                trust_file(data, item, bytes)?;
+                continue;
+            }
+            Item::Checkpoint => {
+                let path = data.directory("node")?.join("predecessor.json");
+                replace(&path, bytes)
+                    .map_err(|source| RecoveryError::File { path: path.clone(), source })?;
+                continue;
+            }
+            Item::Artifacts | Item::ArtifactDigests => continue,
+        };
+        let path = directory.join(name);
+        let fail = |source| RecoveryError::File { path: path.clone(), source };
+        write_once(&path, bytes).map_err(fail)?;
+        if matches!(item, Item::Key(_)) {
+            let found = Zeroizing::new(fs::read(&path).map_err(fail)?);
+            if found.trim_ascii_end() != bytes.trim_ascii_end() {
+                return Err(RecoveryError::OtherKey { path }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The owner's own list is never replaced: who set one by hand since knows better.
+fn trust_file(data: &DataDir, item: &Item, bytes: &[u8]) -> Result<()> {
+    data.directory("trust")?;
+    let path = match item {
+        Item::AllowedSigners => data.allowed_signers(),
+        _ => data.revoked_keys(),
+    };
+    let written = write_once(&path, bytes);
+    Ok(written.map_err(|source| RecoveryError::File { path, source })?)
+}
+
+/// Takes the artifacts in, each with its signature checked anew.
+fn admit(data: &DataDir, inside: &Inside, archive: &Path) -> Result<usize> {
+    if !inside.artifacts {
+        return Ok(0);
+    }
+    let fail = |source| RecoveryError::File { path: archive.to_owned(), source };
+    let file = File::open(archive).map_err(fail)?;
+    let admitted = artifact::import(data, &Trust::load(data)?, BufReader::new(file))?;
+    match fs::remove_file(archive) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fail(e).into()),
+        _ => Ok(admitted.len()),
+    }
+}
