@@ -339,10 +339,27 @@ complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subc
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -f -a "export" -d 'Write what a device is given, from the plan and its private key'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -f -a "add" -d 'Add a device: one line in clients.toml, every other byte as it was'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -f -a "ls" -d 'List devices: each key, its state, its addresses if they are locked'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -f -a "export" -d 'Write what a device is given, from the plan and its private key'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -f -a "rotate" -d 'Give a device another key, without a gap: staged first, then in the place of the old one'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate revoke" -f -a "revoke" -d 'Refuse a device\'s keys, or one key, for good'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l owner -d 'Who holds it; for people, and in no plan' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l interface -d 'What it connects to' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l profile -d 'What it may reach' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l public-key -d 'Its public key, where the user made the pair: wg genkey, wg pubkey' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l key -d 'Make the pair here: the private key is written into this new file, and nowhere else' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l key -d 'Its private key, as `wg genkey` made it' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l server -d 'Only for this server' -r
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l format -d 'What the device reads' -r -f -a "wg-quick\t'A file for wg-quick and WireGuard\'s own applications'
@@ -356,6 +373,17 @@ complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l force -d 'Replace files that are there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l public-key -d 'Its new public key, where the user made the pair' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l key -d 'Make the pair here: the private key is written into this new file, and nowhere else' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l finish -d 'The staged key has taken over: it becomes the active one'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -s h -l help -d 'Print help (see more with \'--help\')'

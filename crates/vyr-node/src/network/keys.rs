@@ -43,11 +43,7 @@ impl LinkKeys {
             return Ok((key.public_key(), false));
         }
         let file = |source| NetworkError::File { path: path.clone(), source };
-        let mut secret = Zeroizing::new([0_u8; 32]);
-        rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| file(e.into()))?;
-        let mut text = Zeroizing::new(Base64::encode_string(&secret[..]));
-        text.push('\n');
+        let text = private_key().map_err(file)?;
         write_once(&path, text.as_bytes()).map_err(file)?;
         // Perhaps another process was first; its key is the one.
         let key = self.read(link)?;
@@ -102,6 +98,19 @@ impl Keys for LinkKeys {
         (found.len() == 32).then_some(())?;
         Some(bytes)
     }
+}
+
+/// A new WireGuard private key, as `wg genkey` writes it, with its line's end.
+pub fn private_key() -> io::Result<Zeroizing<String>> {
+    let mut secret = Zeroizing::new([0_u8; 32]);
+    rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
+    // Its whole room at once: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(Base64::encoded_len(&secret[..]) + 1));
+    let mut room = Zeroizing::new([0_u8; 64]);
+    let encoded = Base64::encode(&secret[..], &mut room[..]).map_err(io::Error::other)?;
+    text.push_str(encoded);
+    text.push('\n');
+    Ok(text)
 }
 
 /// Where keys lie in a network's directory.

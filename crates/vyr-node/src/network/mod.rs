@@ -26,6 +26,6 @@ mod timer;
 pub use backends::{BackendChoice, BackendKind};
 pub use change::{Applied, ApplyRequest, Network, Outcome, Standing};
 pub use error::NetworkError;
-pub use keys::LinkKeys;
+pub use keys::{LinkKeys, private_key};
 pub use record::{Last, Pending, Phase};
 pub(crate) use timer::serve;

@@ -211,3 +211,15 @@ pub enum State {
     /// Given away or lost: refused for good.
     Revoked,
 }
+
+impl State {
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Staged => "staged",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
