@@ -27,6 +27,13 @@ fn said(e: &dyn std::error::Error) -> String {
 
 /// What the host has of ours.
 pub(crate) fn read(devices: &mut dyn Devices, nft: &Nft) -> Result<Observation, NetError> {
+    let mut observed = read_links(devices)?;
+    observed.state.firewall = nft.read()?;
+    Ok(observed)
+}
+
+/// The same without the firewall.
+pub(crate) fn read_links(devices: &mut dyn Devices) -> Result<Observation, NetError> {
     let mut route = Route::open()?;
     let mut observed = Observation::default();
     let found = route.links()?;
@@ -70,7 +77,6 @@ pub(crate) fn read(devices: &mut dyn Devices, nft: &Nft) -> Result<Observation, 
     }
     observed.live.links.sort_by(|a, b| a.name.cmp(&b.name));
     observed.state.normalise();
-    observed.state.firewall = nft.read()?;
     Ok(observed)
 }
 

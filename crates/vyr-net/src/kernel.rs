@@ -64,6 +64,14 @@ impl Backend for Kernel {
         }
     }
 
+    fn read_links(&mut self) -> Result<Observation, NetError> {
+        match Wireguard::open() {
+            Ok(mut devices) => host::read_links(&mut devices),
+            Err(NetError::Unavailable { .. }) => host::read_links(&mut NoDevices),
+            Err(e) => Err(e),
+        }
+    }
+
     fn apply(&mut self, ops: &[Op], keys: &dyn Keys) -> Result<(), NetError> {
         let mut open = || Ok(Box::new(Wireguard::open()?) as Box<dyn Devices>);
         // Without WireGuard no link can be made; a host is not changed only to learn that.

@@ -34,6 +34,7 @@ mod kernel;
 mod model;
 mod netlink;
 mod recorder;
+mod rotation;
 mod state;
 mod uapi;
 mod userspace;
@@ -46,6 +47,7 @@ pub use firewall::{Nft, Ruleset, RulesetError, union};
 pub use kernel::Kernel;
 pub use model::ModelError;
 pub use recorder::Recorder;
+pub use rotation::{Move, Moves, Rotation, Stage, rotations};
 pub use state::{
     LINK_PREFIX, Link, LinkKind, Live, LiveLink, LivePeer, Peer, ROUTE_PROTOCOL, STATE_VERSION,
     State, StateError,

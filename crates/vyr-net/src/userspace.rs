@@ -82,6 +82,10 @@ impl Backend for Userspace {
         host::read(&mut Sockets::new(&self.directory), &self.nft)
     }
 
+    fn read_links(&mut self) -> Result<Observation, NetError> {
+        host::read_links(&mut Sockets::new(&self.directory))
+    }
+
     fn apply(&mut self, ops: &[Op], keys: &dyn Keys) -> Result<(), NetError> {
         let mut open = || Ok(Box::new(Sockets::new(&self.directory)) as Box<dyn Devices>);
         host::apply(&Others, &mut open, &self.nft, ops, keys)

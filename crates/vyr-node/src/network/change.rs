@@ -93,7 +93,7 @@ pub struct Standing {
 /// The network of this host.
 #[derive(Debug)]
 pub struct Network {
-    record: Record,
+    pub(super) record: Record,
 }
 
 impl Network {
@@ -121,7 +121,7 @@ impl Network {
         let base = confirmed.as_ref().map(|(digest, _)| *digest);
         let approvers = allowed(&plan, &digest, confirmed.as_ref(), request.signed)?;
         let resolve = |endpoint: &str| resolve(endpoint);
-        let want = wanted(&plan, request.machine, &resolve)?;
+        let want = self.over(wanted(&plan, request.machine, &resolve)?, &plan, request.machine)?;
         let keys = self.keys();
         if let Some(machine) = plan.machine(request.machine) {
             keys.check(machine)?;
@@ -199,6 +199,8 @@ impl Network {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         let change = self.waiting(plan)?;
+        // Whoever moved a key and died in between is no reason against this plan.
+        self.resume_moves(&change)?;
         self.holds(&change).map_err(|why| NetworkError::Differs(vec![why]))?;
         self.record.confirm(&lock, &change.plan)?;
         self.close(&lock, &change, "confirmed", "it was confirmed")?;
@@ -224,10 +226,10 @@ impl Network {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         let (plan, waits, want) = match self.record.pending()? {
-            Some(change) => (change.plan, Some(change.deadline), change.wanted),
+            Some(change) => (change.plan, Some(change.deadline), self.goal(&change)?),
             None => {
                 let (digest, plan) = self.record.confirmed()?.ok_or(NetworkError::NoPlan)?;
-                (digest, None, wanted(&plan, machine, &resolve)?)
+                (digest, None, self.over(wanted(&plan, machine, &resolve)?, &plan, machine)?)
             }
         };
         let mut backend = backend.open();
@@ -238,7 +240,7 @@ impl Network {
     }
 
     /// Takes back what a process that died left in the middle, or a timer that died left too long.
-    fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
+    pub(super) fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
         let Some(change) = self.record.pending()? else { return Ok(()) };
         if change.is_of_another_boot() {
             // The kernel has forgotten all of it.
@@ -292,7 +294,8 @@ impl Network {
     /// Whether the host is what a change wants; else what is not.
     fn holds(&self, change: &Pending) -> Result<(), String> {
         let found = change.backend.open().read().map_err(|e| e.to_string())?;
-        let left = ops(&found.state_for(&change.wanted), &change.wanted);
+        let goal = self.goal(change).map_err(|e| e.to_string())?;
+        let left = ops(&found.state_for(&goal), &goal);
         match left.first() {
             None => Ok(()),
             Some(first) => Err(format!("after all steps {} are still to do: {first}", left.len())),
@@ -302,16 +305,17 @@ impl Network {
     fn take_back(&self, lock: &Lock, change: &Pending, why: &str) -> Result<(), NetworkError> {
         let mut backend = change.backend.open();
         let mut left = Vec::new();
+        let before = self.before(change);
         for _ in 0..ATTEMPTS {
-            let found = backend.read()?.state_for(&change.before);
-            left = ops(&found, &change.before);
+            let found = backend.read()?.state_for(&before);
+            left = ops(&found, &before);
             if left.is_empty() {
                 return self.close(lock, change, "taken back", why);
             }
             backend.apply(&left, &self.keys())?;
         }
-        let found = backend.read()?.state_for(&change.before);
-        if found == change.before {
+        let found = backend.read()?.state_for(&before);
+        if found == before {
             return self.close(lock, change, "taken back", why);
         }
         Err(NetworkError::Differs(left.iter().map(Op::to_string).collect()))
@@ -331,6 +335,9 @@ impl Network {
             why: why.to_owned(),
             at: Timestamp::now(),
         };
+        // Before the change is forgotten: a move that no plan allows any more must not be there when
+        // a later plan happens to name the same two keys.
+        self.prune_moves(lock, &change.machine)?;
         self.record.end(lock, &last)
     }
 }

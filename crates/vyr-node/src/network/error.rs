@@ -57,6 +57,14 @@ pub enum NetworkError {
     /// No plan was confirmed here.
     #[error("no plan was ever confirmed on this host")]
     NoPlan,
+    /// The device has no key here that could take over.
+    #[error("{plan} has no staged key of {id} on this host")]
+    NotStaged {
+        /// The plan in force.
+        plan: Digest,
+        /// The device.
+        id: String,
+    },
     /// Too few, or the wrong operators; an older plan, or one over another base.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -136,7 +144,7 @@ impl Problem for NetworkError {
             }
             Self::Busy(_) => Category::Transient,
             Self::Pending { .. } | Self::OtherPlan { .. } | Self::Base { .. } => Category::Conflict,
-            Self::Nothing(_) | Self::NoPlan => Category::NotFound,
+            Self::Nothing(_) | Self::NoPlan | Self::NotStaged { .. } => Category::NotFound,
             Self::Key { .. } => Category::Usage,
             Self::Approval(e) => e.category(),
             Self::Plan(e) => e.category(),
@@ -152,6 +160,9 @@ impl Problem for NetworkError {
             Self::Pending { .. } => "vyr confirm, or vyr rollback, then apply again".into(),
             Self::Nothing(_) => "vyr drift says how the host stands".into(),
             Self::NoPlan => "vyr apply sha256:..".into(),
+            Self::NotStaged { id, .. } => {
+                format!("vyr client rotate {id} --key FILE, then lock, sign and apply")
+            }
             Self::Base { .. } => "vyr lock, then plan, sign and apply again".into(),
             Self::Key { .. } => "vyr server key LINK makes one, and prints its public half".into(),
             Self::Unable(_) => "vyr doctor says what is missing".into(),
