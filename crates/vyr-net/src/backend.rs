@@ -27,6 +27,9 @@ pub struct Probe {
     pub wireguard: Ability,
     /// nftables.
     pub firewall: Ability,
+    /// Forgetting connections. Without it those of a peer that is gone stay in the kernel's memory
+    /// until they end, and [`Op::Forget`] does nothing.
+    pub connections: Ability,
 }
 
 /// What a host has of ours, and what goes on there.

@@ -1,11 +1,14 @@
 //! What both backends share: links, addresses and routes by rtnetlink, the firewall by nft, and
 //! WireGuard by whichever way there is.
 
+use ipnet::IpNet;
+
 use crate::backend::{Ability, Keys, Observation};
 use crate::device::{Change, Devices, PeerChange, Secret};
 use crate::diff::Op;
 use crate::error::NetError;
 use crate::firewall::Nft;
+use crate::netlink::conntrack::Connections;
 use crate::netlink::route::Route;
 use crate::recorder::{has_keys, private_key};
 use crate::state::{Link, LinkKind, LiveLink, LivePeer, Peer, is_ours};
@@ -14,6 +17,20 @@ pub(crate) fn ability<T>(found: Result<T, NetError>, ready: impl FnOnce(T) -> St
     match found {
         Ok(found) => Ability::Ready(ready(found)),
         Err(e) => Ability::Missing(said(&e)),
+    }
+}
+
+/// Whether connections can be forgotten.
+pub(crate) fn connections() -> Ability {
+    ability(Connections::open(), |_| "by the kernel".into())
+}
+
+/// Forgets them where the kernel remembers any; who probed knows if it does not say.
+fn forget(addresses: &[IpNet]) -> Result<(), NetError> {
+    match Connections::open() {
+        Ok(mut connections) => connections.forget(addresses).map(drop),
+        Err(NetError::Unavailable { .. }) => Ok(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -120,6 +137,7 @@ pub(crate) fn apply(
         }
         match op {
             Op::Firewall { to } => nft.apply(to.as_ref())?,
+            Op::Forget { addresses } => forget(addresses)?,
             Op::AddLink { link } => links.add(&mut route, link)?,
             Op::DelLink { link } => links.del(&mut route, link)?,
             Op::SetMtu { link, mtu } => route.set_mtu(link, *mtu)?,

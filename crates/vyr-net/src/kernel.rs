@@ -52,6 +52,7 @@ impl Backend for Kernel {
             backend: "kernel",
             wireguard: ability(Wireguard::open(), |_| "in the kernel".into()),
             firewall: ability(self.nft.version(), |version| version),
+            connections: host::connections(),
         }
     }
 

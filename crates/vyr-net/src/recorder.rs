@@ -92,7 +92,7 @@ pub(crate) fn public_key(private: &[u8; 32]) -> Key {
 impl Backend for Recorder {
     fn probe(&self) -> Probe {
         let ready = || Ability::Ready("in memory".into());
-        Probe { backend: "recorder", wireguard: ready(), firewall: ready() }
+        Probe { backend: "recorder", wireguard: ready(), firewall: ready(), connections: ready() }
     }
 
     fn read(&mut self) -> Result<Observation, NetError> {

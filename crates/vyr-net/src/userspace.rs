@@ -75,7 +75,7 @@ impl Backend for Userspace {
             }
         };
         let firewall = ability(self.nft.version(), |version| version);
-        Probe { backend: "userspace", wireguard, firewall }
+        Probe { backend: "userspace", wireguard, firewall, connections: host::connections() }
     }
 
     fn read(&mut self) -> Result<Observation, NetError> {

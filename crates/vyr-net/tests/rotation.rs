@@ -5,7 +5,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use vyr_base::{Source, canonical};
-use vyr_net::{Live, LiveLink, LivePeer, Move, Moves, Op, Rotation, Stage, State, ops, rotations, wanted};
+use vyr_net::{
+    Live, LiveLink, LivePeer, Move, Moves, Op, Rotation, Stage, State, ops, rotations, wanted,
+};
 use vyr_plan::intent::Key;
 use vyr_plan::{Files, Lock, Plan, allocate, compile};
 
@@ -183,9 +185,11 @@ impl Rules<'_> {
             && world.host.link(LINK).is_some_and(|link| link.peer(&key(NEW)).is_some())
         {
             steps.push(Op::PeerRemove { link: LINK.into(), peer: key(NEW) });
-            steps.extend(ops(&State { links: Vec::new(), ..goal.clone() }, goal).into_iter().filter(
-                |step| matches!(step, Op::PeerSet(set) if set.peer == peer.public_key),
-            ));
+            steps.extend(
+                ops(&State { links: Vec::new(), ..goal.clone() }, goal)
+                    .into_iter()
+                    .filter(|step| matches!(step, Op::PeerSet(set) if set.peer == peer.public_key)),
+            );
         }
         // A key that is in use before and after is not touched.
         let keeps = |state: &State| {
@@ -226,8 +230,7 @@ impl Rules<'_> {
                 let known = known.flat_map(|plan| &self.plans[plan].rotations);
                 let moves = world.moves.allowed(known).and_seen(&rotations, &self.live(world));
                 let steps = moves.steps(&rotations, &world.host);
-                let (dies, late) =
-                    (event == Event::LookAndDie, self.defect == Defect::WrittenLate);
+                let (dies, late) = (event == Event::LookAndDie, self.defect == Defect::WrittenLate);
                 let more = moves.iter().count() > world.moves.iter().count();
                 if more && world.shook[0] > world.shook[1] {
                     return Some(Err("a key that was put away took over".into()));
@@ -281,11 +284,15 @@ impl Rules<'_> {
         let link = world.host.link(LINK).ok_or("the link is gone")?;
         let own: BTreeSet<_> = [key(OLD), key(NEW)].into();
         // Its addresses: whole, at one key, which the plan names.
-        let mut goal: Vec<_> = plain.peers.iter().filter(|peer| own.contains(&peer.public_key)).collect();
+        let mut goal: Vec<_> =
+            plain.peers.iter().filter(|peer| own.contains(&peer.public_key)).collect();
         goal.sort_by_key(|peer| peer.allowed_ips.is_empty());
         let goal = goal.first().expect("the device is in every plan");
-        let holders: Vec<_> =
-            link.peers.iter().filter(|peer| own.contains(&peer.public_key) && !peer.allowed_ips.is_empty()).collect();
+        let holders: Vec<_> = link
+            .peers
+            .iter()
+            .filter(|peer| own.contains(&peer.public_key) && !peer.allowed_ips.is_empty())
+            .collect();
         match holders.as_slice() {
             [one] if one.allowed_ips == goal.allowed_ips => {
                 if plain.peer(&one.public_key).is_none() {

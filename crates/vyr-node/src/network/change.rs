@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vyr_base::Digest;
-use vyr_net::{Op, State, ops, undo, wanted};
+use vyr_net::{Ability, Backend, Op, State, ops, undo, wanted};
 use vyr_plan::{Plan, Root, Signed, approve, prove};
 
 use super::backends::able;
@@ -58,6 +58,8 @@ pub struct Applied {
     pub before: Digest,
     /// The host as it is now, or would be.
     pub after: Digest,
+    /// Why connections of keys that are gone are not cut, if this host cannot.
+    pub uncut: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -138,6 +140,7 @@ impl Network {
             steps: steps.iter().map(ToString::to_string).collect(),
             before: from.digest()?,
             after: want.digest()?,
+            uncut: uncut(&*backend, &steps),
             outcome: Outcome::Shown,
         };
         if request.dry_run {
@@ -367,6 +370,15 @@ fn allowed(
         return Err(NetworkError::Broken(violations));
     }
     Ok(approved.approvers.into_iter().map(|one| one.principal).collect())
+}
+
+/// Why connections that the steps would cut will live on; none: they are cut, or there are none.
+fn uncut(backend: &dyn Backend, steps: &[Op]) -> Option<String> {
+    let cuts = steps.iter().any(|op| matches!(op, Op::Forget { .. }));
+    match cuts.then(|| backend.probe().connections) {
+        Some(Ability::Missing(why)) => Some(why),
+        _ => None,
+    }
 }
 
 fn resolve(endpoint: &str) -> Option<SocketAddr> {

@@ -23,6 +23,8 @@ struct AppliedBody {
     machine: String,
     approvers: Vec<String>,
     steps: Vec<String>,
+    /// Why connections of keys that are gone are not cut, if this host cannot.
+    uncut: Option<String>,
     before: Digest,
     after: Digest,
     /// `nothing`, `shown`, `waits` or `confirmed`.
@@ -55,7 +57,7 @@ struct KeyBody {
     new: bool,
 }
 
-fn backend(host: &HostArgs) -> BackendChoice {
+pub(super) fn backend(host: &HostArgs) -> BackendChoice {
     let kind = host.backend.map(|name| match name {
         BackendName::Kernel => BackendKind::Kernel,
         BackendName::Userspace => BackendKind::Userspace,
@@ -63,7 +65,7 @@ fn backend(host: &HostArgs) -> BackendChoice {
     BackendChoice::choose(kind, host.sockets.clone())
 }
 
-fn machine(host: &HostArgs) -> String {
+pub(super) fn machine(host: &HostArgs) -> String {
     let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     host.machine.clone().unwrap_or_else(own)
 }
@@ -109,6 +111,7 @@ pub(crate) fn apply(data: &DataDir, args: &ApplyArgs, json: bool) -> Result<Exit
             machine,
             approvers: applied.approvers,
             steps: applied.steps,
+            uncut: applied.uncut,
             before: applied.before,
             after: applied.after,
             outcome,
@@ -118,6 +121,9 @@ pub(crate) fn apply(data: &DataDir, args: &ApplyArgs, json: bool) -> Result<Exit
     }
     for step in &applied.steps {
         output::print(step);
+    }
+    if let Some(why) = &applied.uncut {
+        output::say(format!("warning: open connections of keys that are gone are not cut: {why}"));
     }
     if applied.base.is_none() && applied.outcome != Outcome::Nothing {
         let names = applied.approvers.join(", ");
