@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 
 pub(crate) use client::{
-    ClientAddArgs, ClientCommand, ClientExportArgs, ClientLsArgs, ClientRevokeArgs,
+    ClientAddArgs, ClientCommand, ClientExportArgs, ClientLsArgs, ClientMoveArgs, ClientRevokeArgs,
     ClientRotateArgs, Format, Revoked,
 };
 pub(crate) use network::{

@@ -32,3 +32,4 @@ pub use keys::{LinkKeys, private_key};
 pub use moves::{Handshake, KeyStanding, KeyWatch, Looked};
 pub use record::{Last, Moved, Pending, Phase};
 pub(crate) use timer::serve;
+pub use vyr_net::Stage;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 use vyr_plan::intent::{Key, Name, Owner, TextError};
 
+use super::network::HostArgs;
 use super::site::SiteArgs;
 
 /// People's devices
@@ -15,6 +16,7 @@ pub(crate) enum ClientCommand {
     Ls(ClientLsArgs),
     Export(ClientExportArgs),
     Rotate(ClientRotateArgs),
+    Move(ClientMoveArgs),
     Revoke(ClientRevokeArgs),
 }
 
@@ -54,6 +56,13 @@ pub(crate) struct ClientAddArgs {
 /// List devices: each key, its state, its addresses if they are locked
 #[derive(Debug, Args)]
 pub(crate) struct ClientLsArgs {
+    /// On a host of the site: when each key last shook hands there, and who has not moved
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+
     #[command(flatten)]
     pub(crate) site: SiteArgs,
 }
@@ -83,6 +92,24 @@ pub(crate) struct ClientRotateArgs {
 
     #[command(flatten)]
     pub(crate) site: SiteArgs,
+}
+
+/// Let staged keys of this host take over that are in use
+///
+/// A staged key that shook hands, and whose old one did not after it, gets the device's addresses,
+/// as the plan in force allows. Says of each how far it is. Needs root, on the host.
+#[derive(Debug, Args)]
+pub(crate) struct ClientMoveArgs {
+    /// Only this device
+    #[arg(conflicts_with = "watch")]
+    pub(crate) id: Option<String>,
+
+    /// Look on until ended: every 10 ms while a key is staged, once a second else
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
 }
 
 /// Refuse a device's keys, or one key, for good

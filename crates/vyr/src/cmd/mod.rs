@@ -10,6 +10,7 @@ mod key;
 mod link;
 mod network;
 mod node;
+mod rotation;
 mod run;
 mod sched;
 mod site;
@@ -67,9 +68,10 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Explain(args) => site::explain(&args, json),
         Command::Client(command) => match command {
             ClientCommand::Add(args) => site::client_add(args, json),
-            ClientCommand::Ls(args) => site::client_ls(&args, json),
+            ClientCommand::Ls(args) => site::client_ls(open, &args, json),
             ClientCommand::Export(args) => site::client_export(args, json),
             ClientCommand::Rotate(args) => site::client_rotate(args, json),
+            ClientCommand::Move(args) => rotation::client_move(&open()?, &args, json),
             ClientCommand::Revoke(args) => site::client_revoke(args, json),
         },
         Command::Graph(args) => site::graph(&args, json),

@@ -17,4 +17,5 @@ mod firewall;
 mod judge;
 mod packet;
 mod place;
+mod rotate;
 mod sample;

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use vyr_base::{Category, Problem};
-use vyr_node::network::private_key;
-use vyr_node::{FileError, Result};
+use vyr_node::network::{Stage, private_key};
+use vyr_node::{DataDir, FileError, Result};
 use vyr_plan::intent::{ClientEdit, EditError, Edited, Key, State, edit_clients};
 use vyr_plan::render::PrivateKey;
 use zeroize::Zeroizing;
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::{Refused, Site, compiled, refuse};
 use crate::cli::{ClientAddArgs, ClientLsArgs, ClientRevokeArgs, ClientRotateArgs, Revoked};
 use crate::cmd::client::write_private;
+use crate::cmd::rotation::KeysLive;
 use crate::output;
 
 const FILE: &str = "clients.toml";
@@ -79,6 +80,10 @@ struct Listed {
     state: &'static str,
     /// By server; none: no plan has them yet, or the key has none.
     addresses: BTreeMap<String, Vec<String>>,
+    /// With `--live`: seconds since it last shook hands with this host; null: it did not.
+    handshake_age_s: Option<u64>,
+    /// With `--live`, of a staged key: how far it is on this host.
+    stage: Option<Stage>,
 }
 
 /// A key of a device: made elsewhere, or here and not yet written.
@@ -213,7 +218,11 @@ fn report(edit: &ClientEdit, edited: &Edited, key: Option<&Path>, json: bool) ->
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn client_ls(args: &ClientLsArgs, json: bool) -> Result<ExitCode> {
+pub(crate) fn client_ls(
+    open: impl FnOnce() -> Result<DataDir>,
+    args: &ClientLsArgs,
+    json: bool,
+) -> Result<ExitCode> {
     let site = Site::find(args.site.site.as_deref())?;
     let intent = match site.files()?.read() {
         Ok(intent) => intent,
@@ -222,6 +231,7 @@ pub(crate) fn client_ls(args: &ClientLsArgs, json: bool) -> Result<ExitCode> {
             return refuse(&Refused { category, faults, outcomes: Vec::new() }, json);
         }
     };
+    let live = if args.live { Some(KeysLive::look(&open()?, &args.host)?) } else { None };
     let compiled = compiled(&site)?.ok();
     let mut keys = Vec::new();
     for line in &intent.clients {
@@ -241,6 +251,8 @@ pub(crate) fn client_ls(args: &ClientLsArgs, json: bool) -> Result<ExitCode> {
             public_key: *line.public_key,
             state: line.state.as_str(),
             addresses: addresses.collect(),
+            handshake_age_s: live.as_ref().and_then(|live| live.age_s(&line.public_key)),
+            stage: live.as_ref().and_then(|live| live.stage(&line.public_key)),
         });
     }
     keys.sort_by(|a, b| (&a.client_id, a.public_key).cmp(&(&b.client_id, b.public_key)));
@@ -265,7 +277,18 @@ pub(crate) fn client_ls(args: &ClientLsArgs, json: bool) -> Result<ExitCode> {
             key.owner,
             addresses.join(" ")
         );
-        output::print(line.trim_end());
+        let shook = live.as_ref().map(|_| match key.handshake_age_s {
+            Some(age) => format!("  handshake {age} s ago"),
+            None => "  no handshake here".into(),
+        });
+        output::print(format!("{}{}", line.trim_end(), shook.unwrap_or_default()));
+    }
+    let left = keys.iter().filter(|key| key.stage.is_some_and(|stage| stage != Stage::Moved));
+    for key in left {
+        output::say(match key.handshake_age_s {
+            None => format!("{} has not moved: it never used its new key here", key.client_id),
+            Some(_) => format!("{} has not moved: see vyr client move", key.client_id),
+        });
     }
     if compiled.is_none() {
         output::say("no addresses: the site does not compile as it is; see vyr check");
