@@ -154,6 +154,9 @@ _vyr() {
             vyr__subcmd__client,ls)
                 cmd="vyr__subcmd__client__subcmd__ls"
                 ;;
+            vyr__subcmd__client,move)
+                cmd="vyr__subcmd__client__subcmd__move"
+                ;;
             vyr__subcmd__client,revoke)
                 cmd="vyr__subcmd__client__subcmd__revoke"
                 ;;
@@ -730,7 +733,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__client)
-            opts="-h --data-dir --json --help add ls export rotate revoke"
+            opts="-h --data-dir --json --help add ls export rotate move revoke"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -828,13 +831,55 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__client__subcmd__ls)
-            opts="-h --site --data-dir --json --help"
+            opts="-h --live --machine --backend --sockets --site --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --machine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -W "kernel userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__client__subcmd__move)
+            opts="-h --watch --machine --backend --sockets --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --machine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -W "kernel userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --sockets)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -711,8 +711,13 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (ls)
 _arguments "${_arguments_options[@]}" : \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--live[On a host of the site\: when each key last shook hands there, and who has not moved]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -748,6 +753,20 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':id -- The device:_default' \
+&& ret=0
+;;
+(move)
+_arguments "${_arguments_options[@]}" : \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--watch[Look on until ended\: every 10 ms while a key is staged, once a second else]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::id -- Only this device:_default' \
 && ret=0
 ;;
 (revoke)
@@ -1076,6 +1095,7 @@ _vyr__subcmd__client_commands() {
 'ls:List devices\: each key, its state, its addresses if they are locked' \
 'export:Write what a device is given, from the plan and its private key' \
 'rotate:Give a device another key, without a gap\: staged first, then in the place of the old one' \
+'move:Let staged keys of this host take over that are in use' \
 'revoke:Refuse a device'\''s keys, or one key, for good' \
     )
     _describe -t commands 'vyr client commands' commands "$@"
@@ -1094,6 +1114,11 @@ _vyr__subcmd__client__subcmd__export_commands() {
 _vyr__subcmd__client__subcmd__ls_commands() {
     local commands; commands=()
     _describe -t commands 'vyr client ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__move_commands] )) ||
+_vyr__subcmd__client__subcmd__move_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client move commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__client__subcmd__revoke_commands] )) ||
 _vyr__subcmd__client__subcmd__revoke_commands() {
