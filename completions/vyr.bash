@@ -1603,7 +1603,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__server__subcmd__key)
-            opts="-h --data-dir --json --help"
+            opts="-h --next --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -337,6 +337,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subc
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the public key of a link of this host, making the private one if there is none'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l next -d 'The key that takes over, beside the one in use: with the plan that names it'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F

@@ -668,6 +668,7 @@ _arguments "${_arguments_options[@]}" : \
             (key)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--next[The key that takes over, beside the one in use\: with the plan that names it]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

@@ -68,6 +68,12 @@ pub trait Keys {
     /// The private key of a link.
     fn private_key(&self, link: &str) -> Option<Zeroizing<[u8; 32]>>;
 
+    /// The private key of a link that belongs to this public one, for who has two of them: one in
+    /// use and one that takes over.
+    fn private_key_of(&self, link: &str, _public: &Key) -> Option<Zeroizing<[u8; 32]>> {
+        self.private_key(link)
+    }
+
     /// The preshared key of a link and a peer; plans have none.
     fn preshared_key(&self, _link: &str, _peer: &Key) -> Option<Zeroizing<[u8; 32]>> {
         None

@@ -76,7 +76,7 @@ pub(crate) fn private_key(
     keys: &dyn Keys,
 ) -> Result<crate::device::Secret, NetError> {
     let missing = || NetError::NoKey { kind: "private", of: link.into() };
-    let key = keys.private_key(link).ok_or_else(missing)?;
+    let key = keys.private_key_of(link, wanted).ok_or_else(missing)?;
     let found = public_key(&key);
     match found == *wanted {
         true => Ok(key),

@@ -26,6 +26,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use vyr_plan::Plan;
 use vyr_plan::intent::{Key, Name};
+use vyr_plan::plan::{self, LinkKind};
 
 use crate::diff::{AllowedIps, Op, PeerSet};
 use crate::state::{Live, State};
@@ -35,7 +36,7 @@ use crate::state::{Live, State};
 pub struct Rotation {
     /// The link.
     pub link: String,
-    /// The device.
+    /// The device or node.
     pub id: Name,
     /// Its key in use.
     pub old: Key,
@@ -51,7 +52,7 @@ pub struct Rotation {
 pub struct Move {
     /// The link.
     pub link: String,
-    /// The device.
+    /// The device or node.
     pub id: Name,
     /// The key that had the addresses.
     pub old: Key,
@@ -71,16 +72,13 @@ pub enum Stage {
     Moved,
 }
 
-/// The takeovers that a plan allows on a machine, by link and device.
+/// The takeovers that a plan allows on a machine, by link and device or node.
 pub fn rotations(plan: &Plan, machine: &str) -> Vec<Rotation> {
     let links = plan.machine(machine).map_or(&[][..], |machine| &machine.links);
     let mut found = Vec::new();
     for link in links {
         for peer in link.peers.iter().filter(|peer| !peer.allowed_ips.is_empty()) {
-            // The plan names both: nothing is concluded from a peer without addresses alone.
-            let client = plan.client(peer.id.as_str());
-            let client = client.filter(|client| client.public_key == Some(peer.public_key));
-            let Some(new) = client.and_then(|client| client.staged_key) else { continue };
+            let Some(new) = takes_over(plan, link, peer) else { continue };
             if link.peers.iter().any(|other| other.id == peer.id && other.public_key == new) {
                 found.push(Rotation {
                     link: link.name.clone(),
@@ -93,6 +91,21 @@ pub fn rotations(plan: &Plan, machine: &str) -> Vec<Rotation> {
         }
     }
     found
+}
+
+/// The key that takes over from a peer's. The plan names both: nothing is concluded from a peer
+/// without addresses alone.
+fn takes_over(plan: &Plan, link: &plan::Link, peer: &plan::Peer) -> Option<Key> {
+    match link.kind {
+        LinkKind::Clients => {
+            let client = plan.client(peer.id.as_str())?;
+            client.staged_key.filter(|_| client.public_key == Some(peer.public_key))
+        }
+        LinkKind::Mesh => {
+            let other = plan.machine(peer.id.as_str())?.link(link.interface.as_str())?;
+            other.staged_key.filter(|_| other.public_key == peer.public_key)
+        }
+    }
 }
 
 impl Rotation {

@@ -9,41 +9,77 @@ use vyr_net::{
     Live, LiveLink, LivePeer, Move, Moves, Op, Rotation, Stage, State, ops, rotations, wanted,
 };
 use vyr_plan::intent::Key;
-use vyr_plan::{Files, Lock, Plan, allocate, compile};
+use vyr_plan::{Files, Lock, Plan, allocate, compile, prove};
 
-const MACHINE: &str = "nas";
-const LINK: &str = "vyr-north";
-const OLD: &str = "I5MfFHVWKpSTJcr2i4yAVvMJOh/7YzCWkMxsgcm+SQU=";
-const NEW: &str = "V5WSZ31kjM7KV6zrM1LDJAQOPwEC1HrNzfU4T7nuVFs=";
+/// Whose key takes over, where.
+struct Case {
+    machine: &'static str,
+    link: &'static str,
+    old: Key,
+    new: Key,
+    /// The plans: with the staged key, after it, without it.
+    plans: [Wants; 3],
+}
 
 fn key(text: &str) -> Key {
     text.parse().expect("a key")
 }
 
-/// The worked site with the two keys of Ben's laptop in these states.
-fn plan(old: &str, new: &str) -> Plan {
-    let clients = include_str!("../../../examples/office/clients.toml");
-    let state = |line: &str, state: &str| match line.split_once("state = ") {
-        Some((before, _)) => format!("{before}state = \"{state}\" }},"),
-        None => line.to_owned(),
-    };
-    let line = |line: &str| match line {
-        line if line.contains(OLD) => state(line, old),
-        line if line.contains(NEW) => state(line, new),
-        line => line.to_owned(),
-    };
-    let clients: Vec<String> = clients.lines().map(line).collect();
-    let site = include_str!("../../../examples/office/site.toml");
+fn compiled(site: &str, clients: &str) -> Plan {
     let files = Files {
         site: Source::new("site.toml", site),
-        clients: Some(Source::new("clients.toml", clients.join("\n"))),
+        clients: Some(Source::new("clients.toml", clients)),
         signers: None,
         contracts: Vec::new(),
         lock: None,
     };
     let intent = files.read().expect("it is read");
     let lock = allocate(&intent, &Lock::default(), None).expect("there is room");
-    compile(&intent, &lock).expect("it compiles")
+    let plan = compile(&intent, &lock).expect("it compiles");
+    assert_eq!(prove(&plan, None), []);
+    plan
+}
+
+const SITE: &str = include_str!("../../../examples/office/site.toml");
+const CLIENTS: &str = include_str!("../../../examples/office/clients.toml");
+
+/// Ben's laptop, with its two keys in these states.
+fn client() -> Case {
+    let old = "I5MfFHVWKpSTJcr2i4yAVvMJOh/7YzCWkMxsgcm+SQU=";
+    let new = "V5WSZ31kjM7KV6zrM1LDJAQOPwEC1HrNzfU4T7nuVFs=";
+    let plan = |of_old: &str, of_new: &str| {
+        let line = |line: &str| {
+            let state =
+                [(old, of_old), (new, of_new)].into_iter().find(|(key, _)| line.contains(key));
+            match (state, line.split_once("state = ")) {
+                (Some((_, state)), Some((before, _))) => format!("{before}state = \"{state}\" }},"),
+                _ => line.to_owned(),
+            }
+        };
+        let clients: Vec<String> = CLIENTS.lines().map(line).collect();
+        Wants::of(&compiled(SITE, &clients.join("\n")), "nas")
+    };
+    let plans = [plan("active", "staged"), plan("retired", "active"), plan("active", "retired")];
+    Case { machine: "nas", link: "vyr-north", old: key(old), new: key(new), plans }
+}
+
+/// A node of the mesh, as another one sees it.
+fn node() -> Case {
+    let old = "kzefrzjSsRHnR68DMDqf2eEY39hPBdLFwb9ciddps2g=";
+    let new = Key::from_bytes([9; 32]);
+    let plan = |active: &str, staged: Option<&str>| {
+        let before = format!("public_key = \"{old}\"");
+        assert!(SITE.contains(&before));
+        let mut after = format!("public_key = \"{active}\"");
+        if let Some(staged) = staged {
+            after += &format!("\nstaged_key = \"{staged}\"");
+        }
+        let clients = CLIENTS.replace("\"staged\"", "\"retired\"");
+        Wants::of(&compiled(&SITE.replace(&before, &after), &clients), "router-north")
+    };
+    let text = new.to_string();
+    let plans = [plan(old, Some(&text)), plan(&text, None), plan(old, None)];
+    Case { machine: "router-north", link: "vyr-mesh", old: key(old), new, plans }
 }
 
 /// A plan as this host has it: what it wants, and the takeovers that it allows.
@@ -53,11 +89,12 @@ struct Wants {
 }
 
 impl Wants {
-    fn of(plan: &Plan) -> Self {
-        let mut state = wanted(plan, MACHINE, &|_| None).expect("it wants something");
+    fn of(plan: &Plan, machine: &str) -> Self {
+        let somewhere = |_: &str| Some(([192, 0, 2, 9], 51871).into());
+        let mut state = wanted(plan, machine, &somewhere).expect("it wants something");
         // What is filtered is no matter of keys, and a large one.
         state.firewall = None;
-        Self { state, rotations: rotations(plan, MACHINE) }
+        Self { state, rotations: rotations(plan, machine) }
     }
 }
 
@@ -119,22 +156,23 @@ struct World {
 }
 
 struct Rules<'a> {
-    plans: &'a [Wants; 3],
+    case: &'a Case,
     defect: Defect,
 }
 
 impl Rules<'_> {
     fn in_force(&self, world: &World) -> &Wants {
         let waiting = world.waiting.as_ref().map(|(plan, _)| *plan);
-        &self.plans[waiting.unwrap_or(world.confirmed)]
+        &self.case.plans[waiting.unwrap_or(world.confirmed)]
     }
 
     /// The takeovers as they are carried out.
     fn rotations(&self, wants: &Wants) -> Vec<Rotation> {
         let mut rotations = wants.rotations.clone();
         if self.defect == Defect::Greedy {
-            let link = wants.state.link(LINK).expect("it is there");
-            let other = link.peers.iter().find(|peer| peer.public_key != key(OLD));
+            let link = wants.state.link(self.case.link).expect("it is there");
+            let mut others = link.peers.iter().filter(|peer| peer.public_key != self.case.old);
+            let other = others.find(|peer| !peer.allowed_ips.is_empty());
             let other = other.expect("there are others").allowed_ips.clone();
             rotations.iter_mut().for_each(|one| one.addresses.extend(&other));
         }
@@ -147,7 +185,7 @@ impl Rules<'_> {
     }
 
     fn live(&self, world: &World) -> Live {
-        let mut peers: Vec<LivePeer> = [key(OLD), key(NEW)]
+        let mut peers: Vec<LivePeer> = [self.case.old, self.case.new]
             .into_iter()
             .zip(world.shook)
             .map(|(public_key, at)| LivePeer {
@@ -162,15 +200,15 @@ impl Rules<'_> {
             peers[0].handshake_unix_s = None;
         }
         peers.sort_by_key(|peer| peer.public_key);
-        Live { links: vec![LiveLink { name: LINK.into(), peers }] }
+        Live { links: vec![LiveLink { name: self.case.link.into(), peers }] }
     }
 
     fn set(&self, world: &mut World, steps: &[Op]) -> Result<(), String> {
         for step in steps {
             world.host.take(step).map_err(|e| format!("{step}: {e}"))?;
         }
-        let link = world.host.link(LINK);
-        for (at, own) in [key(OLD), key(NEW)].iter().enumerate() {
+        let link = world.host.link(self.case.link);
+        for (at, own) in [self.case.old, self.case.new].iter().enumerate() {
             if link.and_then(|link| link.peer(own)).is_none() {
                 world.shook[at] = 0;
             }
@@ -181,10 +219,13 @@ impl Rules<'_> {
     fn become_(&self, world: &mut World, goal: &State) -> Result<(), String> {
         let mut steps = ops(&world.host, goal);
         if self.defect == Defect::MadeAgain
-            && let Some(peer) = goal.link(LINK).and_then(|link| link.peer(&key(NEW)))
-            && world.host.link(LINK).is_some_and(|link| link.peer(&key(NEW)).is_some())
+            && let Some(peer) = goal.link(self.case.link).and_then(|link| link.peer(&self.case.new))
+            && world
+                .host
+                .link(self.case.link)
+                .is_some_and(|link| link.peer(&self.case.new).is_some())
         {
-            steps.push(Op::PeerRemove { link: LINK.into(), peer: key(NEW) });
+            steps.push(Op::PeerRemove { link: self.case.link.into(), peer: self.case.new });
             steps.extend(
                 ops(&State { links: Vec::new(), ..goal.clone() }, goal)
                     .into_iter()
@@ -193,12 +234,12 @@ impl Rules<'_> {
         }
         // A key that is in use before and after is not touched.
         let keeps = |state: &State| {
-            let peer = state.link(LINK).and_then(|link| link.peer(&key(NEW)));
+            let peer = state.link(self.case.link).and_then(|link| link.peer(&self.case.new));
             peer.is_some_and(|peer| !peer.allowed_ips.is_empty())
         };
         let touches = |step: &Op| match step {
-            Op::PeerSet(set) => set.peer == key(NEW),
-            Op::PeerRemove { peer, .. } => *peer == key(NEW),
+            Op::PeerSet(set) => set.peer == self.case.new,
+            Op::PeerRemove { peer, .. } => *peer == self.case.new,
             _ => false,
         };
         if keeps(&world.host) && keeps(goal) && steps.iter().any(touches) {
@@ -210,24 +251,24 @@ impl Rules<'_> {
     /// What an event does, and what is wrong with it; none: it cannot happen now.
     fn happens(&self, world: &World, event: Event) -> Option<Result<World, String>> {
         let mut next = world.clone();
-        let link = world.host.link(LINK);
-        let has = |own: &str| link.is_some_and(|link| link.peer(&key(own)).is_some());
+        let link = world.host.link(self.case.link);
+        let has = |own: &Key| link.is_some_and(|link| link.peer(own).is_some());
         let later = world.shook.iter().max().copied().unwrap_or(0) + 1;
         let done = match event {
             Event::Old => {
-                has(OLD).then_some(())?;
+                has(&self.case.old).then_some(())?;
                 next.shook[0] = later;
                 Ok(())
             }
             Event::New => {
-                has(NEW).then_some(())?;
+                has(&self.case.new).then_some(())?;
                 next.shook[1] = later;
                 Ok(())
             }
             Event::Look | Event::LookAndDie => {
                 let rotations = self.rotations(self.in_force(world));
                 let known = world.waiting.iter().map(|(plan, _)| *plan).chain([world.confirmed]);
-                let known = known.flat_map(|plan| &self.plans[plan].rotations);
+                let known = known.flat_map(|plan| &self.case.plans[plan].rotations);
                 let moves = world.moves.allowed(known).and_seen(&rotations, &self.live(world));
                 let steps = moves.steps(&rotations, &world.host);
                 let (dies, late) = (event == Event::LookAndDie, self.defect == Defect::WrittenLate);
@@ -251,16 +292,16 @@ impl Rules<'_> {
             }
             Event::Confirm => {
                 let (plan, _) = world.waiting.clone()?;
-                let steps = world.moves.steps(&self.plans[plan].rotations, &world.host);
+                let steps = world.moves.steps(&self.case.plans[plan].rotations, &world.host);
                 let set = self.set(&mut next, &steps);
                 (next.confirmed, next.waiting) = (plan, None);
-                next.moves = world.moves.allowed(&self.plans[plan].rotations);
+                next.moves = world.moves.allowed(&self.case.plans[plan].rotations);
                 set
             }
             Event::Rollback => {
                 let (_, before) = world.waiting.clone()?;
                 next.waiting = None;
-                let rotations = &self.plans[world.confirmed].rotations;
+                let rotations = &self.case.plans[world.confirmed].rotations;
                 next.moves = world.moves.allowed(rotations);
                 let goal = next.moves.over(before, rotations);
                 self.become_(&mut next, &goal)
@@ -280,9 +321,9 @@ impl Rules<'_> {
     fn judge(&self, event: Event, world: &World) -> Result<(), String> {
         world.host.check().map_err(|e| e.to_string())?;
         let wants = self.in_force(world);
-        let plain = wants.state.link(LINK).expect("it is there");
-        let link = world.host.link(LINK).ok_or("the link is gone")?;
-        let own: BTreeSet<_> = [key(OLD), key(NEW)].into();
+        let plain = wants.state.link(self.case.link).expect("it is there");
+        let link = world.host.link(self.case.link).ok_or("the link is gone")?;
+        let own: BTreeSet<_> = [self.case.old, self.case.new].into();
         // Its addresses: whole, at one key, which the plan names.
         let mut goal: Vec<_> =
             plain.peers.iter().filter(|peer| own.contains(&peer.public_key)).collect();
@@ -336,13 +377,11 @@ fn name(world: &World) -> Vec<u8> {
 }
 
 /// Visits every world that can be reached; how many, or the first thing wrong and how it came.
-fn explore(defect: Defect) -> Result<usize, String> {
-    let plans = [plan("active", "staged"), plan("retired", "active"), plan("active", "retired")];
-    let plans = plans.map(|plan| Wants::of(&plan));
-    assert_eq!(plans.each_ref().map(|one| one.rotations.len()), [1, 0, 0]);
-    let rules = Rules { plans: &plans, defect };
+fn explore(case: &Case, defect: Defect) -> Result<usize, String> {
+    assert_eq!(case.plans.each_ref().map(|one| one.rotations.len()), [1, 0, 0], "{}", case.machine);
+    let rules = Rules { case, defect };
     let world = World {
-        host: plans[STAGED].state.clone(),
+        host: case.plans[STAGED].state.clone(),
         shook: [0, 0],
         moves: Moves::default(),
         confirmed: STAGED,
@@ -368,22 +407,27 @@ fn explore(defect: Defect) -> Result<usize, String> {
 
 #[test]
 fn in_every_order_the_addresses_have_one_key_that_the_plan_names() {
-    let worlds = explore(Defect::None).unwrap_or_else(|wrong| panic!("{wrong}"));
-    println!("{worlds} worlds");
-    assert!(worlds > 50, "{worlds}: it did not look far");
+    for case in [client(), node()] {
+        let worlds = explore(&case, Defect::None);
+        let worlds = worlds.unwrap_or_else(|wrong| panic!("{}: {wrong}", case.machine));
+        println!("{}: {worlds} worlds", case.machine);
+        assert!(worlds > 50, "{worlds}: it did not look far");
+    }
 }
 
 #[test]
 fn planted_defects_are_seen() {
     for (defect, said) in [
         (Defect::WrittenLate, "steps are left"),
-        (Defect::Forgotten, ""),
-        (Defect::Greedy, ""),
+        (Defect::Forgotten, "steps are left"),
+        (Defect::Greedy, "keys have the addresses"),
         (Defect::Tried, "put away"),
         (Defect::MadeAgain, "touched"),
     ] {
-        let wrong = explore(defect).expect_err(&format!("{defect:?}"));
-        println!("{defect:?}: {wrong}");
-        assert!(wrong.contains(said), "{defect:?}: {wrong}");
+        for case in [client(), node()] {
+            let wrong = explore(&case, defect).expect_err(&format!("{defect:?}"));
+            println!("{defect:?}: {wrong}");
+            assert!(wrong.contains(said), "{defect:?}: {wrong}");
+        }
     }
 }

@@ -120,6 +120,10 @@ impl Network {
             return Err(NetworkError::Pending { plan, by, deadline });
         }
         let confirmed = self.record.confirmed()?;
+        if let Some((_, confirmed)) = &confirmed {
+            // Whoever confirmed it may have died before this.
+            self.promote_keys(confirmed, request.machine)?;
+        }
         let base = confirmed.as_ref().map(|(digest, _)| *digest);
         let approvers = allowed(&plan, &digest, confirmed.as_ref(), request.signed)?;
         let resolve = |endpoint: &str| resolve(endpoint);
@@ -187,6 +191,7 @@ impl Network {
             self.record.confirm(&lock, &digest)?;
             self.close(&lock, &change, "confirmed", "no confirmation was asked for")?;
             timer.dismiss();
+            self.promote_keys(&plan, request.machine)?;
             applied.outcome = Outcome::Confirmed;
             return Ok(applied);
         }
@@ -195,6 +200,11 @@ impl Network {
         timer.leave().map_err(NetworkError::Timer)?;
         applied.outcome = Outcome::Waits(change.deadline);
         Ok(applied)
+    }
+
+    /// Nothing waits: next keys that the confirmed plan names are the links' own from now on.
+    fn promote_keys(&self, confirmed: &Plan, machine: &str) -> Result<(), NetworkError> {
+        confirmed.machine(machine).map_or(Ok(()), |machine| self.keys().promote(machine))
     }
 
     /// Keeps the change that waits. `plan`: only if it is this one.
@@ -207,6 +217,7 @@ impl Network {
         self.holds(&change).map_err(|why| NetworkError::Differs(vec![why]))?;
         self.record.confirm(&lock, &change.plan)?;
         self.close(&lock, &change, "confirmed", "it was confirmed")?;
+        self.promote_keys(&self.record.kept(&change.plan)?, &change.machine)?;
         Ok(change)
     }
 

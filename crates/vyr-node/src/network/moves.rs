@@ -38,8 +38,8 @@ const IDLE: Duration = Duration::from_secs(1);
 pub struct KeyStanding {
     /// The link.
     pub link: String,
-    /// The device.
-    pub client_id: String,
+    /// The device or node.
+    pub id: String,
     /// How far it is.
     pub stage: Stage,
     /// The key that is active in the plan.
@@ -174,8 +174,8 @@ impl Network {
         }))
     }
 
-    /// Looks once, and moves what is to be moved: the addresses of each device whose staged key
-    /// shook hands, and of one that was left in the middle. `only`: of this device alone.
+    /// Looks once, and moves what is to be moved: the addresses of each device or node whose staged key
+    /// shook hands, and of one that was left in the middle. `only`: of this one alone.
     pub fn move_keys(
         &self,
         machine: &str,
@@ -272,7 +272,7 @@ fn standings(all: &[Rotation], before: &Observation, after: &Observation) -> Vec
         let stage = rotation.stage(&after.state, &after.live);
         KeyStanding {
             link: rotation.link.clone(),
-            client_id: rotation.id.to_string(),
+            id: rotation.id.to_string(),
             stage,
             old: rotation.old,
             new: rotation.new,

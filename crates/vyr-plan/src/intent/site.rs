@@ -163,6 +163,9 @@ pub struct Node {
     pub endpoint: Option<At<Host>>,
     /// Its WireGuard public key in the mesh.
     pub public_key: At<Key>,
+    /// The key that takes over: other nodes shake hands with it, no more, until it is used.
+    #[serde(default)]
+    pub staged_key: Option<At<Key>>,
     /// Bytes of the largest packet its uplink carries.
     #[serde(default = "default_uplink_mtu")]
     #[schemars(range(min = 1360, max = 9216))]

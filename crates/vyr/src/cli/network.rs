@@ -108,5 +108,9 @@ pub(crate) enum ServerCommand {
     Key {
         /// The link, as the plan names it
         link: String,
+
+        /// The key that takes over, beside the one in use: with the plan that names it
+        #[arg(long)]
+        next: bool,
     },
 }

@@ -211,8 +211,8 @@ pub(crate) fn drift(data: &DataDir, args: &DriftArgs, json: bool) -> Result<Exit
 }
 
 pub(crate) fn server(data: &DataDir, command: ServerCommand, json: bool) -> Result<ExitCode> {
-    let ServerCommand::Key { link } = command;
-    let (key, new) = Network::open(data.path())?.keys().make(&link)?;
+    let ServerCommand::Key { link, next } = command;
+    let (key, new) = Network::open(data.path())?.keys().make(&link, next)?;
     if json {
         output::json_line(KeyBody { link, public_key: key.to_string(), new })?;
         return Ok(ExitCode::SUCCESS);

@@ -114,12 +114,12 @@ fn report(keys: Vec<KeyStanding>, json: bool) -> Result<()> {
             Stage::Seen => "seen",
             Stage::Moved => "moved",
         };
-        output::print(format!("{} {} {} {stage}", key.client_id, key.link, key.new));
+        output::print(format!("{} {} {} {stage}", key.id, key.link, key.new));
     }
     for key in keys.iter().filter(|key| key.moved_now) {
-        let (id, new) = (&key.client_id, key.new);
+        let (id, new) = (&key.id, key.new);
         output::say(format!(
-            "{id} has moved; next: vyr client rotate {id} --finish, when it has everywhere"
+            "{id} has moved; when it has everywhere, the next plan makes its new key the active one"
         ));
         output::say(format!("undo: vyr client revoke {new}, then lock, sign and apply"));
     }
