@@ -98,8 +98,9 @@ pub trait Backend {
     /// What it has of ours.
     fn read(&mut self) -> Result<Observation, NetError>;
 
-    /// The same without the firewall, which takes a process to read: for who looks often.
-    fn read_links(&mut self) -> Result<Observation, NetError>;
+    /// Its links and their peers alone, without addresses, routes and the firewall: for who looks
+    /// often.
+    fn read_peers(&mut self) -> Result<Observation, NetError>;
 
     /// Takes steps, in order, until one fails. Those of WireGuard on one link that follow each
     /// other are one set.

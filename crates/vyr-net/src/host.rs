@@ -1,6 +1,8 @@
 //! What both backends share: links, addresses and routes by rtnetlink, the firewall by nft, and
 //! WireGuard by whichever way there is.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 
 use crate::backend::{Ability, Keys, Observation};
@@ -9,7 +11,7 @@ use crate::diff::Op;
 use crate::error::NetError;
 use crate::firewall::Nft;
 use crate::netlink::conntrack::Connections;
-use crate::netlink::route::Route;
+use crate::netlink::route::{Found, Route};
 use crate::recorder::{has_keys, private_key};
 use crate::state::{Link, LinkKind, LiveLink, LivePeer, Peer, is_ours};
 
@@ -44,17 +46,29 @@ fn said(e: &dyn std::error::Error) -> String {
 
 /// What the host has of ours.
 pub(crate) fn read(devices: &mut dyn Devices, nft: &Nft) -> Result<Observation, NetError> {
-    let mut observed = read_links(devices)?;
+    let mut route = Route::open()?;
+    let found = route.links()?;
+    let (addresses, routes) = (route.addresses()?, route.routes()?);
+    let mut observed = gathered(devices, found, addresses, routes)?;
     observed.state.firewall = nft.read()?;
     Ok(observed)
 }
 
-/// The same without the firewall.
-pub(crate) fn read_links(devices: &mut dyn Devices) -> Result<Observation, NetError> {
-    let mut route = Route::open()?;
+/// Links and peers of it alone.
+pub(crate) fn read_peers(devices: &mut dyn Devices) -> Result<Observation, NetError> {
+    gathered(devices, Route::open()?.links()?, BTreeMap::new(), BTreeMap::new())
+}
+
+/// Prefixes, by the index of their link.
+type ByLink = BTreeMap<u32, Vec<IpNet>>;
+
+fn gathered(
+    devices: &mut dyn Devices,
+    found: Vec<Found>,
+    mut addresses: ByLink,
+    mut routes: ByLink,
+) -> Result<Observation, NetError> {
     let mut observed = Observation::default();
-    let found = route.links()?;
-    let (mut addresses, mut routes) = (route.addresses()?, route.routes()?);
     for link in found {
         if !is_ours(&link.name) || !devices.carries(&link.name, link.kind.as_deref()) {
             continue;

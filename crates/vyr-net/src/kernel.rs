@@ -65,10 +65,10 @@ impl Backend for Kernel {
         }
     }
 
-    fn read_links(&mut self) -> Result<Observation, NetError> {
+    fn read_peers(&mut self) -> Result<Observation, NetError> {
         match Wireguard::open() {
-            Ok(mut devices) => host::read_links(&mut devices),
-            Err(NetError::Unavailable { .. }) => host::read_links(&mut NoDevices),
+            Ok(mut devices) => host::read_peers(&mut devices),
+            Err(NetError::Unavailable { .. }) => host::read_peers(&mut NoDevices),
             Err(e) => Err(e),
         }
     }

@@ -111,9 +111,13 @@ impl Backend for Recorder {
         Ok(observed)
     }
 
-    fn read_links(&mut self) -> Result<Observation, NetError> {
+    fn read_peers(&mut self) -> Result<Observation, NetError> {
         let mut observed = self.read()?;
         observed.state.firewall = None;
+        for link in &mut observed.state.links {
+            link.addresses.clear();
+            link.routes.clear();
+        }
         Ok(observed)
     }
 

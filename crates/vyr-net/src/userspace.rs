@@ -82,8 +82,8 @@ impl Backend for Userspace {
         host::read(&mut Sockets::new(&self.directory), &self.nft)
     }
 
-    fn read_links(&mut self) -> Result<Observation, NetError> {
-        host::read_links(&mut Sockets::new(&self.directory))
+    fn read_peers(&mut self) -> Result<Observation, NetError> {
+        host::read_peers(&mut Sockets::new(&self.directory))
     }
 
     fn apply(&mut self, ops: &[Op], keys: &dyn Keys) -> Result<(), NetError> {

@@ -58,12 +58,14 @@ pub enum NetworkError {
     #[error("no plan was ever confirmed on this host")]
     NoPlan,
     /// The device has no key here that could take over.
-    #[error("{plan} has no staged key of {id} on this host")]
+    #[error("{plan} has no staged key of {id} on {machine}")]
     NotStaged {
         /// The plan in force.
         plan: Digest,
-        /// The device.
+        /// The device or node.
         id: String,
+        /// This host's name there.
+        machine: String,
     },
     /// Too few, or the wrong operators; an older plan, or one over another base.
     #[error(transparent)]

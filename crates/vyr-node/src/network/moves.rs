@@ -76,14 +76,16 @@ pub struct Looked {
     pub next: Duration,
 }
 
-/// The plan that counts now, and on which machine of it this is.
+/// What the plan that counts now allows, and where.
+#[derive(Debug)]
 struct InForce {
     digest: Digest,
-    plan: Plan,
     machine: String,
     backend: BackendChoice,
-    /// What else may still be needed: the plan that a rollback leads back to.
-    base: Option<Plan>,
+    /// Takeovers that it allows.
+    rotations: Vec<Rotation>,
+    /// Those that the plan allows to which a rollback would lead.
+    base: Vec<Rotation>,
 }
 
 impl Network {
@@ -143,7 +145,7 @@ impl Network {
         }
         let plan = self.record.kept(&change.plan)?;
         let mut backend = change.backend.open();
-        let steps = moves.steps(&rotations(&plan, &change.machine), &backend.read_links()?.state);
+        let steps = moves.steps(&rotations(&plan, &change.machine), &backend.read_peers()?.state);
         if !steps.is_empty() {
             backend.apply(&steps, &self.keys())?;
         }
@@ -157,25 +159,27 @@ impl Network {
     ) -> Result<Option<InForce>, NetworkError> {
         let confirmed = self.record.confirmed()?;
         if let Some(change) = self.record.pending()? {
+            let plan = self.record.kept(&change.plan)?;
+            let base = confirmed.map(|(_, base)| rotations(&base, &change.machine));
             return Ok(Some(InForce {
                 digest: change.plan,
-                plan: self.record.kept(&change.plan)?,
+                rotations: rotations(&plan, &change.machine),
+                base: base.unwrap_or_default(),
                 machine: change.machine,
                 backend: change.backend,
-                base: confirmed.map(|(_, plan)| plan),
             }));
         }
         Ok(confirmed.map(|(digest, plan)| InForce {
             digest,
-            plan,
+            rotations: rotations(&plan, machine),
+            base: Vec::new(),
             machine: machine.to_owned(),
             backend: backend.clone(),
-            base: None,
         }))
     }
 
-    /// Looks once, and moves what is to be moved: the addresses of each device or node whose staged key
-    /// shook hands, and of one that was left in the middle. `only`: of this one alone.
+    /// Looks once, and moves what is to be moved: the addresses of each device or node whose staged
+    /// key shook hands, and of one that was left in the middle. `only`: of this one alone.
     pub fn move_keys(
         &self,
         machine: &str,
@@ -185,30 +189,38 @@ impl Network {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         let force = self.in_force(machine, backend)?.ok_or(NetworkError::NoPlan)?;
-        let all = rotations(&force.plan, &force.machine);
+        self.move_under(&lock, &force, only)
+    }
+
+    fn move_under(
+        &self,
+        lock: &Lock,
+        force: &InForce,
+        only: Option<&str>,
+    ) -> Result<Vec<KeyStanding>, NetworkError> {
         let wanted = |rotation: &&Rotation| only.is_none_or(|id| rotation.id.as_str() == id);
-        let own: Vec<Rotation> = all.iter().filter(wanted).cloned().collect();
+        let own: Vec<Rotation> = force.rotations.iter().filter(wanted).cloned().collect();
         if let (Some(id), true) = (only, own.is_empty()) {
-            return Err(NetworkError::NotStaged { plan: force.digest, id: id.to_owned() });
+            let machine = force.machine.clone();
+            return Err(NetworkError::NotStaged { plan: force.digest, id: id.to_owned(), machine });
         }
-        if all.is_empty() {
+        if own.is_empty() {
             return Ok(Vec::new());
         }
         let mut backend = force.backend.open();
-        let observed = backend.read_links()?;
+        let observed = backend.read_peers()?;
         let moves = self.moves()?;
         let seen = moves.and_seen(&own, &observed.live);
         if seen != moves {
-            let base = force.base.iter().flat_map(|plan| rotations(plan, &force.machine));
-            let known: Vec<Rotation> = base.chain(all.iter().cloned()).collect();
-            self.write_moves(&lock, force.digest, &seen.allowed(&known))?;
+            let allowed = seen.allowed(force.rotations.iter().chain(&force.base));
+            self.write_moves(lock, force.digest, &allowed)?;
         }
         let steps = seen.steps(&own, &observed.state);
         if steps.is_empty() {
             return Ok(standings(&own, &observed, &observed));
         }
         backend.apply(&steps, &self.keys())?;
-        let after = backend.read_links()?;
+        let after = backend.read_peers()?;
         let left = seen.steps(&own, &after.state);
         if !left.is_empty() {
             return Err(NetworkError::Differs(left.iter().map(ToString::to_string).collect()));
@@ -229,7 +241,7 @@ impl Network {
 
     /// When each peer of this host's links last shook hands.
     pub fn handshakes(&self, backend: &BackendChoice) -> Result<Vec<Handshake>, NetworkError> {
-        let live = backend.open().read_links()?.live;
+        let live = backend.open().read_peers()?.live;
         let of = |link: vyr_net::LiveLink| {
             let name = link.name;
             link.peers.into_iter().map(move |peer| Handshake {
@@ -248,12 +260,11 @@ impl Network {
         backend: &BackendChoice,
     ) -> Result<Vec<KeyStanding>, NetworkError> {
         let Some(force) = self.in_force(machine, backend)? else { return Ok(Vec::new()) };
-        let all = rotations(&force.plan, &force.machine);
-        if all.is_empty() {
+        if force.rotations.is_empty() {
             return Ok(Vec::new());
         }
-        let observed = force.backend.open().read_links()?;
-        Ok(standings(&all, &observed, &observed))
+        let observed = force.backend.open().read_peers()?;
+        Ok(standings(&force.rotations, &observed, &observed))
     }
 
     /// Who looks again and again.
@@ -297,7 +308,9 @@ pub struct KeyWatch<'a> {
 #[derive(Debug)]
 struct Known {
     stamp: Stamp,
-    backend: BackendChoice,
+    /// None: no plan was ever applied here.
+    force: Option<InForce>,
+    /// Of its takeovers, those that have not happened.
     staged: Vec<Rotation>,
 }
 
@@ -307,43 +320,51 @@ impl KeyWatch<'_> {
     pub fn look(&mut self) -> Result<Looked, NetworkError> {
         let begun = Instant::now();
         let stamp = self.network.record.stamp();
-        let fresh = self.known.as_ref().is_none_or(|known| known.stamp != stamp);
-        let used = match &self.known {
-            Some(known) if !fresh && !known.staged.is_empty() => {
-                let observed = known.backend.open().read_links()?;
-                let stage = |one: &Rotation| one.stage(&observed.state, &observed.live);
-                known.staged.iter().any(|one| stage(one) == Stage::Seen)
+        let is_due = match &self.known {
+            Some(Known { stamp: known, force: Some(force), staged }) if *known == stamp => {
+                !staged.is_empty() && {
+                    let observed = force.backend.open().read_peers()?;
+                    let stage = |one: &Rotation| one.stage(&observed.state, &observed.live);
+                    staged.iter().any(|one| stage(one) == Stage::Seen)
+                }
             }
-            _ => false,
+            Some(known) => known.stamp != stamp,
+            None => true,
         };
-        let moved = if fresh || used { self.look_in_full(stamp)? } else { Vec::new() };
+        let cost = begun.elapsed();
+        let moved = if is_due { self.act()? } else { Vec::new() };
         let staged = self.known.as_ref().map_or(0, |known| known.staged.len());
         let next = match staged {
             0 => IDLE,
-            _ => LOOK.max(begun.elapsed() * SHARE),
+            _ => LOOK.max(cost * SHARE),
         };
         Ok(Looked { moved, staged, next })
     }
 
-    /// What changed, or was left in the middle: with the lock, from the files.
-    fn look_in_full(&mut self, stamp: Stamp) -> Result<Vec<KeyStanding>, NetworkError> {
-        // Whatever is written from here on is seen by the next look.
-        self.known = None;
-        let Some(force) = self.network.in_force(&self.machine, &self.backend)? else {
-            self.known = Some(Known { stamp, backend: self.backend.clone(), staged: Vec::new() });
-            return Ok(Vec::new());
+    /// Moves what is due, also what was left in the middle: with the lock, and with the files read
+    /// again if they have changed.
+    fn act(&mut self) -> Result<Vec<KeyStanding>, NetworkError> {
+        let network = self.network;
+        let lock = network.record.lock()?;
+        let held = self.known.take().filter(|known| known.stamp == network.record.stamp());
+        let force = match held {
+            Some(known) => known.force,
+            None => {
+                network.recover(&lock)?;
+                network.in_force(&self.machine, &self.backend)?
+            }
         };
-        let all = rotations(&force.plan, &force.machine);
-        let mut moved = match all.is_empty() {
-            true => Vec::new(),
-            false => self.network.move_keys(&self.machine, &self.backend, None)?,
+        let mut moved = match &force {
+            Some(force) => network.move_under(&lock, force, None)?,
+            None => Vec::new(),
         };
-        let is_left = |rotation: &Rotation| {
+        let is_left = |rotation: &&Rotation| {
             let own = |of: &&KeyStanding| of.link == rotation.link && of.new == rotation.new;
             moved.iter().find(own).is_some_and(|of| of.stage != Stage::Moved)
         };
-        let staged = all.iter().filter(|one| is_left(one)).cloned().collect();
-        self.known = Some(Known { stamp, backend: force.backend, staged });
+        let all = force.iter().flat_map(|force| &force.rotations);
+        let staged = all.filter(is_left).cloned().collect();
+        self.known = Some(Known { stamp: network.record.stamp(), force, staged });
         moved.retain(|of| of.moved_now);
         Ok(moved)
     }
