@@ -402,12 +402,36 @@ complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l remote-vyr -d 'The program on the other host' -r
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l next -d 'The key that takes over, beside the one in use: with the plan that names it'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from export" -f -a "export" -d 'Write what a device is given, from the plan and its private key'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -f -a "add" -d 'Add a device: one line in clients.toml, every other byte as it was'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -f -a "ls" -d 'List devices: each key, its state, its addresses if they are locked'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -f -a "export" -d 'Write what a device is given, from the plan and its private key'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -f -a "rotate" -d 'Give a device another key, without a gap: staged first, then in the place of the old one'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -f -a "move" -d 'Let staged keys of this host take over that are in use'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -f -a "revoke" -d 'Refuse a device\'s keys, or one key, for good'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l owner -d 'Who holds it; for people, and in no plan' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l interface -d 'What it connects to' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l profile -d 'What it may reach' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l public-key -d 'Its public key, where the user made the pair: wg genkey, wg pubkey' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l key -d 'Make the pair here: the private key is written into this new file, and nowhere else' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l machine -d 'The name of this host in the plan [default: its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l live -d 'On a host of the site: when each key last shook hands there, and who has not moved'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l key -d 'Its private key, as `wg genkey` made it' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l server -d 'Only for this server' -r
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l format -d 'What the device reads' -r -f -a "wg-quick\t'A file for wg-quick and WireGuard\'s own applications'
@@ -421,6 +445,25 @@ complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l force -d 'Replace files that are there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l public-key -d 'Its new public key, where the user made the pair' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l key -d 'Make the pair here: the private key is written into this new file, and nowhere else' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l finish -d 'The staged key has taken over: it becomes the active one'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l machine -d 'The name of this host in the plan [default: its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l watch -d 'Look on until ended: every 10 ms while a key is staged, once a second else'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -s h -l help -d 'Print help (see more with \'--help\')'

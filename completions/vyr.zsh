@@ -779,6 +779,7 @@ _arguments "${_arguments_options[@]}" : \
 '--remote-vyr=[The program on the other host]:PATH:_default' \
 '--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--next[The key that takes over, beside the one in use\: with the plan that names it]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -805,7 +806,36 @@ _arguments "${_arguments_options[@]}" : \
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:vyr-client-command-$line[1]:"
         case $line[1] in
-            (export)
+            (add)
+_arguments "${_arguments_options[@]}" : \
+'--owner=[Who holds it; for people, and in no plan]:NAME:_default' \
+'--interface=[What it connects to]:INTERFACE:_default' \
+'--profile=[What it may reach]:PROFILE:_default' \
+'--public-key=[Its public key, where the user made the pair\: wg genkey, wg pubkey]:KEY:_default' \
+'--key=[Make the pair here\: the private key is written into this new file, and nowhere else]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':id -- The device; its addresses come from this name, which never changes:_default' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--live[On a host of the site\: when each key last shook hands there, and who has not moved]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(export)
 _arguments "${_arguments_options[@]}" : \
 '--key=[Its private key, as \`wg genkey\` made it]:FILE:_files' \
 '--server=[Only for this server]:SERVER:_default' \
@@ -822,6 +852,43 @@ png\:"A QR code as a picture"))' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':id -- The device:_default' \
+&& ret=0
+;;
+(rotate)
+_arguments "${_arguments_options[@]}" : \
+'--public-key=[Its new public key, where the user made the pair]:KEY:_default' \
+'--key=[Make the pair here\: the private key is written into this new file, and nowhere else]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--finish[The staged key has taken over\: it becomes the active one]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':id -- The device:_default' \
+&& ret=0
+;;
+(move)
+_arguments "${_arguments_options[@]}" : \
+'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--watch[Look on until ended\: every 10 ms while a key is staged, once a second else]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::id -- Only this device:_default' \
+&& ret=0
+;;
+(revoke)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':which -- The device, or one public key of it:_default' \
 && ret=0
 ;;
         esac
@@ -1182,14 +1249,44 @@ _vyr__subcmd__checkpoint_commands() {
 (( $+functions[_vyr__subcmd__client_commands] )) ||
 _vyr__subcmd__client_commands() {
     local commands; commands=(
+'add:Add a device\: one line in clients.toml, every other byte as it was' \
+'ls:List devices\: each key, its state, its addresses if they are locked' \
 'export:Write what a device is given, from the plan and its private key' \
+'rotate:Give a device another key, without a gap\: staged first, then in the place of the old one' \
+'move:Let staged keys of this host take over that are in use' \
+'revoke:Refuse a device'\''s keys, or one key, for good' \
     )
     _describe -t commands 'vyr client commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__add_commands] )) ||
+_vyr__subcmd__client__subcmd__add_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client add commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__client__subcmd__export_commands] )) ||
 _vyr__subcmd__client__subcmd__export_commands() {
     local commands; commands=()
     _describe -t commands 'vyr client export commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__ls_commands] )) ||
+_vyr__subcmd__client__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__move_commands] )) ||
+_vyr__subcmd__client__subcmd__move_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client move commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__revoke_commands] )) ||
+_vyr__subcmd__client__subcmd__revoke_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client revoke commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__client__subcmd__rotate_commands] )) ||
+_vyr__subcmd__client__subcmd__rotate_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr client rotate commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__completions_commands] )) ||
 _vyr__subcmd__completions_commands() {

@@ -27,6 +27,9 @@ pub struct Probe {
     pub wireguard: Ability,
     /// nftables.
     pub firewall: Ability,
+    /// Forgetting connections. Without it those of a peer that is gone stay in the kernel's memory
+    /// until they end, and [`Op::Forget`] does nothing.
+    pub connections: Ability,
 }
 
 /// What a host has of ours, and what goes on there.
@@ -65,6 +68,12 @@ pub trait Keys {
     /// The private key of a link.
     fn private_key(&self, link: &str) -> Option<Zeroizing<[u8; 32]>>;
 
+    /// The private key of a link that belongs to this public one, for who has two of them: one in
+    /// use and one that takes over.
+    fn private_key_of(&self, link: &str, _public: &Key) -> Option<Zeroizing<[u8; 32]>> {
+        self.private_key(link)
+    }
+
     /// The preshared key of a link and a peer; plans have none.
     fn preshared_key(&self, _link: &str, _peer: &Key) -> Option<Zeroizing<[u8; 32]>> {
         None
@@ -88,6 +97,10 @@ pub trait Backend {
 
     /// What it has of ours.
     fn read(&mut self) -> Result<Observation, NetError>;
+
+    /// Its links and their peers alone, without addresses, routes and the firewall: for who looks
+    /// often.
+    fn read_peers(&mut self) -> Result<Observation, NetError>;
 
     /// Takes steps, in order, until one fails. Those of WireGuard on one link that follow each
     /// other are one set.

@@ -7,6 +7,7 @@
 //! routes      new ones, and those that change links
 //! deletions   routes, addresses, links
 //! firewall    what will be
+//! memory      of connections, those of peers that are gone
 //! ```
 //!
 //! Laws, each a property in the tests: done in order the steps make what was wanted; there are none
@@ -122,6 +123,12 @@ pub enum Op {
     },
     /// Makes or changes a peer.
     PeerSet(PeerSet),
+    /// Forgets the connections of addresses. What was accepted once passes on as `established`,
+    /// whoever's key is gone meanwhile.
+    Forget {
+        /// The addresses.
+        addresses: Vec<IpNet>,
+    },
     /// Removes a peer, and its session.
     PeerRemove {
         /// The link.
@@ -166,7 +173,7 @@ impl Op {
     /// The link that it is about.
     pub fn link(&self) -> Option<&str> {
         match self {
-            Self::Firewall { .. } => None,
+            Self::Firewall { .. } | Self::Forget { .. } => None,
             Self::PeerSet(set) => Some(&set.link),
             Self::AddLink { link }
             | Self::DelLink { link }
@@ -197,12 +204,22 @@ pub fn undo(steps: &[Op], before: &State) -> Result<Vec<Op>, ModelError> {
     Ok(ops(&after, before))
 }
 
+fn list(all: &[IpNet]) -> String {
+    match all {
+        [] => "none".to_owned(),
+        all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Firewall { to: None } => write!(f, "firewall: remove the table"),
             Self::Firewall { to: Some(to) } => {
                 write!(f, "firewall: {} rules in {} chains", to.rules(), to.chains())
+            }
+            Self::Forget { addresses } => {
+                write!(f, "connections: forget those of {}", list(addresses))
             }
             Self::AddLink { link } => write!(f, "{link}: make it"),
             Self::DelLink { link } => write!(f, "{link}: remove it"),
@@ -229,10 +246,6 @@ impl fmt::Display for Op {
 impl fmt::Display for PeerSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} peer {}", self.link, if self.new { "add" } else { "change" }, self.peer)?;
-        let list = |all: &[IpNet]| match all {
-            [] => "none".to_owned(),
-            all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-        };
         match &self.allowed_ips {
             Some(AllowedIps::Add(all)) => write!(f, ", give it {}", list(all))?,
             Some(AllowedIps::Replace(all)) => write!(f, ", allow it {} alone", list(all))?,
@@ -299,7 +312,28 @@ pub fn ops(observed: &State, wanted: &State) -> Vec<Op> {
     for link in observed.links.iter().filter(|link| gone(&link.name)) {
         links.push(Op::DelLink { link: link.name.clone() });
     }
-    around(observed, wanted, links)
+    let mut all = around(observed, wanted, links);
+    let addresses = left_behind(observed, wanted);
+    if !addresses.is_empty() {
+        // Last: until the firewall is the new one, connections of theirs could begin again.
+        all.push(Op::Forget { addresses });
+    }
+    all
+}
+
+/// The addresses of peers that go: their keys were retired or revoked. Also those that another key
+/// gets now: who used the old one is not who uses the new one. A key that has taken over before has
+/// taken the addresses with it, and its connections live on.
+fn left_behind(observed: &State, wanted: &State) -> Vec<IpNet> {
+    let goes = |link: &Link, key: &Key| {
+        wanted.link(&link.name).is_none_or(|wanted| wanted.peer(key).is_none())
+    };
+    let peers = observed
+        .links
+        .iter()
+        .flat_map(|link| link.peers.iter().filter(move |peer| goes(link, &peer.public_key)));
+    let addresses: BTreeSet<IpNet> = peers.flat_map(|peer| peer.allowed_ips.clone()).collect();
+    addresses.into_iter().collect()
 }
 
 /// The firewall before and after everything else.

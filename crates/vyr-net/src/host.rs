@@ -1,12 +1,17 @@
 //! What both backends share: links, addresses and routes by rtnetlink, the firewall by nft, and
 //! WireGuard by whichever way there is.
 
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
 use crate::backend::{Ability, Keys, Observation};
 use crate::device::{Change, Devices, PeerChange, Secret};
 use crate::diff::Op;
 use crate::error::NetError;
 use crate::firewall::Nft;
-use crate::netlink::route::Route;
+use crate::netlink::conntrack::Connections;
+use crate::netlink::route::{Found, Route};
 use crate::recorder::{has_keys, private_key};
 use crate::state::{Link, LinkKind, LiveLink, LivePeer, Peer, is_ours};
 
@@ -14,6 +19,20 @@ pub(crate) fn ability<T>(found: Result<T, NetError>, ready: impl FnOnce(T) -> St
     match found {
         Ok(found) => Ability::Ready(ready(found)),
         Err(e) => Ability::Missing(said(&e)),
+    }
+}
+
+/// Whether connections can be forgotten.
+pub(crate) fn connections() -> Ability {
+    ability(Connections::open(), |_| "by the kernel".into())
+}
+
+/// Forgets them where the kernel remembers any; who probed knows if it does not say.
+fn forget(addresses: &[IpNet]) -> Result<(), NetError> {
+    match Connections::open() {
+        Ok(mut connections) => connections.forget(addresses).map(drop),
+        Err(NetError::Unavailable { .. }) => Ok(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -28,9 +47,28 @@ fn said(e: &dyn std::error::Error) -> String {
 /// What the host has of ours.
 pub(crate) fn read(devices: &mut dyn Devices, nft: &Nft) -> Result<Observation, NetError> {
     let mut route = Route::open()?;
-    let mut observed = Observation::default();
     let found = route.links()?;
-    let (mut addresses, mut routes) = (route.addresses()?, route.routes()?);
+    let (addresses, routes) = (route.addresses()?, route.routes()?);
+    let mut observed = gathered(devices, found, addresses, routes)?;
+    observed.state.firewall = nft.read()?;
+    Ok(observed)
+}
+
+/// Links and peers of it alone.
+pub(crate) fn read_peers(devices: &mut dyn Devices) -> Result<Observation, NetError> {
+    gathered(devices, Route::open()?.links()?, BTreeMap::new(), BTreeMap::new())
+}
+
+/// Prefixes, by the index of their link.
+type ByLink = BTreeMap<u32, Vec<IpNet>>;
+
+fn gathered(
+    devices: &mut dyn Devices,
+    found: Vec<Found>,
+    mut addresses: ByLink,
+    mut routes: ByLink,
+) -> Result<Observation, NetError> {
+    let mut observed = Observation::default();
     for link in found {
         if !is_ours(&link.name) || !devices.carries(&link.name, link.kind.as_deref()) {
             continue;
@@ -70,7 +108,6 @@ pub(crate) fn read(devices: &mut dyn Devices, nft: &Nft) -> Result<Observation, 
     }
     observed.live.links.sort_by(|a, b| a.name.cmp(&b.name));
     observed.state.normalise();
-    observed.state.firewall = nft.read()?;
     Ok(observed)
 }
 
@@ -114,6 +151,7 @@ pub(crate) fn apply(
         }
         match op {
             Op::Firewall { to } => nft.apply(to.as_ref())?,
+            Op::Forget { addresses } => forget(addresses)?,
             Op::AddLink { link } => links.add(&mut route, link)?,
             Op::DelLink { link } => links.del(&mut route, link)?,
             Op::SetMtu { link, mtu } => route.set_mtu(link, *mtu)?,

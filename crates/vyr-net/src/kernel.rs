@@ -52,6 +52,7 @@ impl Backend for Kernel {
             backend: "kernel",
             wireguard: ability(Wireguard::open(), |_| "in the kernel".into()),
             firewall: ability(self.nft.version(), |version| version),
+            connections: host::connections(),
         }
     }
 
@@ -60,6 +61,14 @@ impl Backend for Kernel {
             Ok(mut devices) => host::read(&mut devices, &self.nft),
             // Without it there are no such links, and the rest can still be read.
             Err(NetError::Unavailable { .. }) => host::read(&mut NoDevices, &self.nft),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn read_peers(&mut self) -> Result<Observation, NetError> {
+        match Wireguard::open() {
+            Ok(mut devices) => host::read_peers(&mut devices),
+            Err(NetError::Unavailable { .. }) => host::read_peers(&mut NoDevices),
             Err(e) => Err(e),
         }
     }

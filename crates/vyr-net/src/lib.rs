@@ -5,7 +5,7 @@
 //!                                  diff::ops --> [Op] --> Backend::apply
 //! Backend::read --> Observation --/                           |
 //!                      \--> Live: what changes by itself      v
-//!                                        firewall: old and new, links, firewall: new
+//!                                        firewall: old and new, links, firewall: new, memory
 //! ```
 //!
 //! Ours are the WireGuard links whose names begin with [`LINK_PREFIX`], the routes with
@@ -21,8 +21,7 @@
 //! 5. What a kernel or a data plane answers is checked and bounded: it can be refused, not trusted.
 //!
 //! Deliberately elsewhere: when to apply, to confirm and to roll back (`vyr-node`); what the plan
-//! says (`vyr-plan`). Connections that were accepted before a change stay in the kernel's memory of
-//! connections, and pass; who wants them gone must flush it.
+//! says (`vyr-plan`).
 
 mod backend;
 mod device;
@@ -35,6 +34,7 @@ mod model;
 mod neighbour;
 mod netlink;
 mod recorder;
+mod rotation;
 mod state;
 mod uapi;
 mod userspace;
@@ -49,6 +49,7 @@ pub use kernel::Kernel;
 pub use model::ModelError;
 pub use neighbour::{NeighbourLink, Whereabouts, announce, whereabouts, who_has};
 pub use recorder::Recorder;
+pub use rotation::{Move, Moves, Rotation, Stage, rotations};
 pub use state::{
     LINK_PREFIX, Link, LinkKind, Live, LiveLink, LivePeer, Peer, ROUTE_PROTOCOL, STATE_VERSION,
     State, StateError,

@@ -48,6 +48,8 @@ impl State {
     pub fn take(&mut self, op: &Op) -> Result<(), ModelError> {
         match op {
             Op::Firewall { to } => self.firewall.clone_from(to),
+            // A state has no connections.
+            Op::Forget { .. } => (),
             Op::AddLink { link } => {
                 if self.link(link).is_some() {
                     return Err(ModelError::Exists(link.clone()));

@@ -76,7 +76,7 @@ pub(crate) fn private_key(
     keys: &dyn Keys,
 ) -> Result<crate::device::Secret, NetError> {
     let missing = || NetError::NoKey { kind: "private", of: link.into() };
-    let key = keys.private_key(link).ok_or_else(missing)?;
+    let key = keys.private_key_of(link, wanted).ok_or_else(missing)?;
     let found = public_key(&key);
     match found == *wanted {
         true => Ok(key),
@@ -92,7 +92,7 @@ pub(crate) fn public_key(private: &[u8; 32]) -> Key {
 impl Backend for Recorder {
     fn probe(&self) -> Probe {
         let ready = || Ability::Ready("in memory".into());
-        Probe { backend: "recorder", wireguard: ready(), firewall: ready() }
+        Probe { backend: "recorder", wireguard: ready(), firewall: ready(), connections: ready() }
     }
 
     fn read(&mut self) -> Result<Observation, NetError> {
@@ -107,6 +107,16 @@ impl Backend for Recorder {
             });
             let peers = live.collect();
             observed.live.links.push(LiveLink { name: link.name.clone(), peers });
+        }
+        Ok(observed)
+    }
+
+    fn read_peers(&mut self) -> Result<Observation, NetError> {
+        let mut observed = self.read()?;
+        observed.state.firewall = None;
+        for link in &mut observed.state.links {
+            link.addresses.clear();
+            link.routes.clear();
         }
         Ok(observed)
     }

@@ -75,11 +75,15 @@ impl Backend for Userspace {
             }
         };
         let firewall = ability(self.nft.version(), |version| version);
-        Probe { backend: "userspace", wireguard, firewall }
+        Probe { backend: "userspace", wireguard, firewall, connections: host::connections() }
     }
 
     fn read(&mut self) -> Result<Observation, NetError> {
         host::read(&mut Sockets::new(&self.directory), &self.nft)
+    }
+
+    fn read_peers(&mut self) -> Result<Observation, NetError> {
+        host::read_peers(&mut Sockets::new(&self.directory))
     }
 
     fn apply(&mut self, ops: &[Op], keys: &dyn Keys) -> Result<(), NetError> {

@@ -76,6 +76,8 @@ pub enum Request {
     LinkKey {
         /// The link.
         link: String,
+        /// The one that takes over, beside the one in use.
+        next: bool,
     },
 }
 
@@ -180,6 +182,8 @@ pub struct Applied {
     pub before: Digest,
     /// The host as it is now, or would be.
     pub after: Digest,
+    /// Why open connections of keys that are gone are not cut; none: they are, or there are none.
+    pub uncut: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
     /// When it is taken back, if it waits to be confirmed.
@@ -432,7 +436,7 @@ mod tests {
 
     #[test]
     fn frames_come_one_after_the_other_and_end() {
-        let key = Request::LinkKey { link: "vyr-a".into() };
+        let key = Request::LinkKey { link: "vyr-a".into(), next: false };
         let bytes = [framed(&apply()), framed(&key)].concat();
         let mut from = bytes.as_slice();
         for expected in [apply(), key] {

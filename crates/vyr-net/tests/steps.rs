@@ -225,6 +225,7 @@ fn both_firewalls(a: &State, b: &State, steps: &[Op]) -> Result<(), Wrong> {
     for step in steps {
         match step {
             Op::Firewall { to } => now.clone_from(to),
+            Op::Forget { .. } => (),
             step if now != between => return Err(format!("the firewall was not both: {step}")),
             _ => (),
         }
@@ -232,15 +233,37 @@ fn both_firewalls(a: &State, b: &State, steps: &[Op]) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// What was accepted of who goes does not pass on, once the firewall is the new one; nobody else's
+/// connections are touched.
+fn who_goes_is_forgotten(a: &State, b: &State, steps: &[Op]) -> Result<(), Wrong> {
+    let mut gone = BTreeSet::new();
+    for link in &a.links {
+        for peer in &link.peers {
+            let stays = b.link(&link.name).and_then(|link| link.peer(&peer.public_key)).is_some();
+            gone.extend(peer.allowed_ips.iter().filter(|_| !stays));
+        }
+    }
+    let told = steps.iter().enumerate().filter_map(|(at, step)| match step {
+        Op::Forget { addresses } => Some((at, addresses.iter().collect::<BTreeSet<&IpNet>>())),
+        _ => None,
+    });
+    match told.collect::<Vec<_>>().as_slice() {
+        [] if gone.is_empty() => Ok(()),
+        [(at, addresses)] if *at + 1 == steps.len() && *addresses == gone => Ok(()),
+        told => Err(format!("{told:?} of {gone:?}")),
+    }
+}
+
 type Law = fn(&State, &State, &[Op]) -> Result<(), Wrong>;
 
-const LAWS: [(&str, Law); 6] = [
+const LAWS: [(&str, Law); 7] = [
     ("arrives", arrives),
     ("nobody is made again", nobody_is_made_again),
     ("no address is without owner", no_address_is_without_owner),
     ("one set", one_set),
     ("additions come first", additions_come_first),
     ("both firewalls", both_firewalls),
+    ("who goes is forgotten", who_goes_is_forgotten),
 ];
 
 proptest! {
@@ -372,6 +395,35 @@ fn each_law_finds_its_defect() {
     let mut late_addition = good.clone();
     late_addition.splice(1..1, [early, late, back, end]);
     assert_eq!(broken(&late_addition), ["additions come first"].into());
+}
+
+#[test]
+fn connections_of_who_goes_are_forgotten_last() {
+    let (a, _) = two();
+    let mut b = a.clone();
+    // The first goes, and the second gets one of its addresses.
+    let gone = b.links[0].peers.remove(0);
+    b.links[0].peers[0].allowed_ips = vec![gone.allowed_ips[0]];
+    let good = ops(&a, &b);
+    assert_eq!(who_goes_is_forgotten(&a, &b, &good), Ok(()));
+    let Some(Op::Forget { addresses }) = good.last() else { panic!("{good:?}") };
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>(), gone.allowed_ips.iter().collect());
+    // Its twins: none, too early, somebody else's.
+    assert!(who_goes_is_forgotten(&a, &b, &good[..good.len() - 1]).is_err());
+    let mut early = good.clone();
+    early.rotate_right(1);
+    assert!(who_goes_is_forgotten(&a, &b, &early).is_err());
+    let mut other = good.clone();
+    *other.last_mut().expect("one") = Op::Forget { addresses: vec![prefix(5)] };
+    assert!(who_goes_is_forgotten(&a, &b, &other).is_err());
+    // A key whose addresses were moved before takes nothing with it.
+    let mut moved = a.clone();
+    let addresses = std::mem::take(&mut moved.links[0].peers[0].allowed_ips);
+    moved.links[0].peers[1].allowed_ips = addresses.clone();
+    let mut after = moved.clone();
+    after.links[0].peers.remove(0);
+    let steps = ops(&moved, &after);
+    assert!(matches!(steps.as_slice(), [Op::PeerRemove { .. }]), "{steps:?}");
 }
 
 #[test]

@@ -341,6 +341,7 @@ impl Compiler<'_> {
             interface: name.clone(),
             kind: LinkKind::Clients,
             public_key: *end.public_key,
+            staged_key: None,
             endpoint: Some(end.endpoint.with_port(*end.port)),
             listen_port: *end.port,
             mtu,
@@ -366,7 +367,7 @@ impl Compiler<'_> {
                 addresses.insert(name, address);
             }
         }
-        let peers: Vec<Peer> = site
+        let mut peers: Vec<Peer> = site
             .nodes
             .iter()
             .filter(|(name, _)| ***name != machine.name)
@@ -379,6 +380,20 @@ impl Compiler<'_> {
                 keepalive_s: node.endpoint.is_none().then_some(KEEPALIVE_S),
             })
             .collect();
+        let others = site.nodes.iter().filter(|(name, _)| ***name != machine.name);
+        peers.extend(others.filter_map(|(name, other)| {
+            let endpoint = other.endpoint.as_ref().map(|host| host.with_port(*mesh.port));
+            // Who has nothing to send would never learn that the key is in use: it asks for it.
+            let asks = node.endpoint.is_none() || endpoint.is_some();
+            Some(Peer {
+                id: (**name).clone(),
+                public_key: **other.staged_key.as_ref()?,
+                allowed_ips: Vec::new(),
+                endpoint,
+                keepalive_s: asks.then_some(KEEPALIVE_S),
+            })
+        }));
+        peers.sort_by(|a, b| (&a.id, a.public_key).cmp(&(&b.id, b.public_key)));
         let own = addresses.get(&machine.name).copied();
         let mtu = site.nodes.values().map(|node| *node.uplink_mtu).min().unwrap_or(1500) - OVERHEAD;
         let link = "vyr-mesh".to_owned();
@@ -397,6 +412,7 @@ impl Compiler<'_> {
             interface: name,
             kind: LinkKind::Mesh,
             public_key: *node.public_key,
+            staged_key: node.staged_key.as_deref().copied(),
             endpoint: node.endpoint.as_ref().map(|host| host.with_port(*mesh.port)),
             listen_port: *mesh.port,
             mtu,

@@ -182,6 +182,11 @@ impl Lock {
         self.revoked.iter().map(|(key, _)| key)
     }
 
+    /// The same, each with whose it was.
+    pub fn revoked_of(&self) -> impl Iterator<Item = &(Key, Name)> {
+        self.revoked.iter()
+    }
+
     /// Who has an address.
     pub fn owners(&self, address: Ipv4Addr) -> impl Iterator<Item = (&EndName, &Name)> {
         self.ipv4.iter().flat_map(move |(end, of)| {

@@ -159,6 +159,9 @@ pub struct Link {
     pub kind: LinkKind,
     /// Its public key. The private one is on the machine.
     pub public_key: Key,
+    /// In the mesh, the key that takes over; absent: none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged_key: Option<Key>,
     /// How others find it: `host:port`.
     pub endpoint: Option<String>,
     /// Its UDP port.

@@ -1,5 +1,6 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
+mod client;
 mod network;
 mod node;
 mod site;
@@ -10,6 +11,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 
+pub(crate) use client::{
+    ClientAddArgs, ClientCommand, ClientExportArgs, ClientLsArgs, ClientMoveArgs, ClientRevokeArgs,
+    ClientRotateArgs, Format, Revoked,
+};
 pub(crate) use network::{
     ApplyArgs, BackendName, BundleArgs, BundleCommand, ConfirmArgs, DriftArgs, HostArgs,
     NetworkCommand, NodeArgs, RebuildArgs, RemoteArgs, RollbackArgs, ServerCommand,
@@ -19,8 +24,8 @@ pub(crate) use node::{
     StateCommand, SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
 };
 pub(crate) use site::{
-    CheckArgs, ClientCommand, ClientExportArgs, DiffArgs, ExplainArgs, Format, GraphArgs,
-    HistoryArgs, InitArgs, LockArgs, PlanArgs, PlanCommand, SignArgs,
+    CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, LockArgs, PlanArgs,
+    PlanCommand, SignArgs,
 };
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.

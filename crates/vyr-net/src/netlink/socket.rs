@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
+use rustix::net::netlink::{GENERIC, NETFILTER, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, sendto, socket_with,
@@ -57,6 +57,10 @@ impl Socket {
 
     pub(crate) fn generic() -> Result<Self, NetError> {
         Self::open(Some(GENERIC))
+    }
+
+    pub(crate) fn netfilter() -> Result<Self, NetError> {
+        Self::open(Some(NETFILTER))
     }
 
     fn open(protocol: Option<rustix::net::Protocol>) -> Result<Self, NetError> {

@@ -13,7 +13,7 @@ pub(crate) const HEADER_BYTES: usize = 16;
 /// `struct nlattr`.
 const ATTRIBUTE_BYTES: usize = 4;
 /// `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`: not part of an attribute's number.
-const NESTED: u16 = 0x8000;
+pub(crate) const NESTED: u16 = 0x8000;
 const FLAGS: u16 = 0xc000;
 
 fn padded(bytes: usize) -> usize {

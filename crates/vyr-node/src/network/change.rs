@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vyr_base::Digest;
-use vyr_net::{Op, State, ops, undo, wanted};
+use vyr_net::{Ability, Backend, Op, State, ops, undo, wanted};
 use vyr_plan::{ApprovalError, Plan, Root, Signed, approve, prove};
 
 use super::backends::able;
@@ -58,6 +58,8 @@ pub struct Applied {
     pub before: Digest,
     /// The host as it is now, or would be.
     pub after: Digest,
+    /// Why connections of keys that are gone are not cut, if this host cannot.
+    pub uncut: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -163,6 +165,10 @@ impl Network {
             return Err(NetworkError::Pending { plan, by, begun, deadline });
         }
         let confirmed = self.record.confirmed()?;
+        if let Some((_, confirmed)) = &confirmed {
+            // Whoever confirmed it may have died before this.
+            self.promote_keys(confirmed, request.machine)?;
+        }
         let base = confirmed.as_ref().map(|(digest, _)| *digest);
         let approvers = match authority {
             Authority::Approvals => {
@@ -175,7 +181,7 @@ impl Network {
             }
         };
         let resolve = |endpoint: &str| resolve(endpoint);
-        let want = wanted(&plan, request.machine, &resolve)?;
+        let want = self.over(wanted(&plan, request.machine, &resolve)?, &plan, request.machine)?;
         let keys = self.keys();
         if let Some(machine) = plan.machine(request.machine) {
             keys.check(machine)?;
@@ -192,6 +198,7 @@ impl Network {
             steps: steps.iter().map(ToString::to_string).collect(),
             before: from.digest()?,
             after: want.digest()?,
+            uncut: uncut(&*backend, &steps),
             outcome: Outcome::Shown,
         };
         if request.dry_run {
@@ -242,6 +249,7 @@ impl Network {
             self.record.confirm(&lock, &change)?;
             self.close(&lock, &change, "confirmed", "no confirmation was asked for")?;
             timer.dismiss();
+            self.promote_keys(&plan, request.machine)?;
             applied.outcome = Outcome::Confirmed;
             return Ok(applied);
         }
@@ -252,14 +260,22 @@ impl Network {
         Ok(applied)
     }
 
+    /// Nothing waits: next keys that the confirmed plan names are the links' own from now on.
+    fn promote_keys(&self, confirmed: &Plan, machine: &str) -> Result<(), NetworkError> {
+        confirmed.machine(machine).map_or(Ok(()), |machine| self.keys().promote(machine))
+    }
+
     /// Keeps the change that waits. `plan`: only if it is this one.
     pub fn confirm(&self, plan: Option<&Digest>) -> Result<Pending, NetworkError> {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         let change = self.waiting(plan)?;
+        // Whoever moved a key and died in between is no reason against this plan.
+        self.resume_moves(&change)?;
         self.holds(&change).map_err(|why| NetworkError::Differs(vec![why]))?;
         self.record.confirm(&lock, &change)?;
         self.close(&lock, &change, "confirmed", "it was confirmed")?;
+        self.promote_keys(&self.record.kept(&change.plan)?, &change.machine)?;
         Ok(change)
     }
 
@@ -282,10 +298,10 @@ impl Network {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         let (plan, waits, want) = match self.record.pending()? {
-            Some(change) => (change.plan, Some(change.deadline), change.wanted),
+            Some(change) => (change.plan, Some(change.deadline), self.goal(&change)?),
             None => {
                 let (digest, plan) = self.record.confirmed()?.ok_or(NetworkError::NoPlan)?;
-                (digest, None, wanted(&plan, machine, &resolve)?)
+                (digest, None, self.over(wanted(&plan, machine, &resolve)?, &plan, machine)?)
             }
         };
         let mut backend = backend.open();
@@ -296,7 +312,7 @@ impl Network {
     }
 
     /// Takes back what a process that died left in the middle, or a timer that died left too long.
-    fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
+    pub(super) fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
         let Some(change) = self.record.pending()? else { return Ok(()) };
         if change.is_of_another_boot() {
             // The kernel has forgotten all of it.
@@ -364,7 +380,8 @@ impl Network {
     /// Whether the host is what a change wants; else what is not.
     fn holds(&self, change: &Pending) -> Result<(), String> {
         let found = change.backend.open().read().map_err(|e| e.to_string())?;
-        let left = ops(&found.state_for(&change.wanted), &change.wanted);
+        let goal = self.goal(change).map_err(|e| e.to_string())?;
+        let left = ops(&found.state_for(&goal), &goal);
         match left.first() {
             None => Ok(()),
             Some(first) => Err(format!("after all steps {} are still to do: {first}", left.len())),
@@ -374,16 +391,17 @@ impl Network {
     fn take_back(&self, lock: &Lock, change: &Pending, why: &str) -> Result<(), NetworkError> {
         let mut backend = change.backend.open();
         let mut left = Vec::new();
+        let before = self.before(change);
         for _ in 0..ATTEMPTS {
-            let found = backend.read()?.state_for(&change.before);
-            left = ops(&found, &change.before);
+            let found = backend.read()?.state_for(&before);
+            left = ops(&found, &before);
             if left.is_empty() {
                 return self.close(lock, change, "taken back", why);
             }
             backend.apply(&left, &self.keys())?;
         }
-        let found = backend.read()?.state_for(&change.before);
-        if found == change.before {
+        let found = backend.read()?.state_for(&before);
+        if found == before {
             return self.close(lock, change, "taken back", why);
         }
         Err(NetworkError::Differs(left.iter().map(Op::to_string).collect()))
@@ -403,6 +421,9 @@ impl Network {
             why: why.to_owned(),
             at: Timestamp::now(),
         };
+        // Before the change is forgotten: a move that no plan allows any more must not be there when
+        // a later plan happens to name the same two keys.
+        self.prune_moves(lock, &change.machine)?;
         self.record.end(lock, &last)
     }
 }
@@ -450,6 +471,15 @@ pub(super) fn newer(
             Err(ApprovalError::Replayed { epoch, applied }.into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Why connections that the steps would cut will live on; none: they are cut, or there are none.
+fn uncut(backend: &dyn Backend, steps: &[Op]) -> Option<String> {
+    let cuts = steps.iter().any(|op| matches!(op, Op::Forget { .. }));
+    match cuts.then(|| backend.probe().connections) {
+        Some(Ability::Missing(why)) => Some(why),
+        _ => None,
     }
 }
 

@@ -65,6 +65,16 @@ pub enum NetworkError {
     /// What is asked is no way to ask.
     #[error("it cannot be asked so: {0}")]
     Request(String),
+    /// The device has no key here that could take over.
+    #[error("{plan} has no staged key of {id} on {machine}")]
+    NotStaged {
+        /// The plan in force.
+        plan: Digest,
+        /// The device or node.
+        id: String,
+        /// This host's name there.
+        machine: String,
+    },
     /// Too few, or the wrong operators; an older plan, or one over another base.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -154,7 +164,7 @@ impl Problem for NetworkError {
             }
             Self::Busy(_) => Category::Transient,
             Self::Pending { .. } | Self::OtherPlan { .. } | Self::Base { .. } => Category::Conflict,
-            Self::Nothing(_) | Self::NoPlan => Category::NotFound,
+            Self::Nothing(_) | Self::NoPlan | Self::NotStaged { .. } => Category::NotFound,
             Self::Key { .. } | Self::Request(_) => Category::Usage,
             Self::Approval(e) => e.category(),
             Self::Plan(e) => e.category(),
@@ -171,6 +181,9 @@ impl Problem for NetworkError {
             Self::Pending { .. } => "vyr confirm, or vyr rollback, then apply again".into(),
             Self::Nothing(_) => "vyr drift says how the host stands".into(),
             Self::NoPlan => "vyr apply sha256:..".into(),
+            Self::NotStaged { id, .. } => {
+                format!("vyr client rotate {id} --key FILE, then lock, sign and apply")
+            }
             Self::Base { .. } => "vyr lock, then plan, sign and apply again".into(),
             Self::Key { .. } => "vyr server key LINK makes one, and prints its public half".into(),
             Self::Unable(_) => "vyr doctor says what is missing".into(),

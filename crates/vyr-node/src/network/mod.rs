@@ -12,7 +12,8 @@
 //! 1. Nothing is changed before the way back is on the disk and another process watches it.
 //! 2. What is confirmed is a whole plan: `plan.json` is replaced after what was read back equals it.
 //! 3. One change at a time: who comes second is told who came first.
-//! 4. Who dies in the middle, or is never confirmed, leaves the host as it was.
+//! 4. A key takes over only as the plan in force allows, and only after that is on the disk.
+//! 5. Who dies in the middle, or is never confirmed, leaves the host as it was.
 //!
 //! Not here: how steps are found and taken (`vyr-net`), what a plan says (`vyr-plan`).
 
@@ -20,6 +21,7 @@ mod backends;
 mod change;
 mod error;
 mod keys;
+mod moves;
 mod reach;
 mod record;
 mod recovery;
@@ -30,12 +32,14 @@ mod wire;
 pub use backends::{BackendChoice, BackendKind};
 pub use change::{Applied, ApplyRequest, Network, Outcome, Standing};
 pub use error::NetworkError;
-pub use keys::LinkKeys;
+pub use keys::{LinkKeys, private_key};
+pub use moves::{Handshake, KeyStanding, KeyWatch, Looked};
 pub use reach::{Ended, Host, LinkKey};
-pub use record::{Last, Pending, Phase};
+pub use record::{Last, Moved, Pending, Phase};
 pub use recovery::{
     BundleRequest, Bundled, Checked, RebuildRequest, Rebuilt, RecoveryError, bundle, look, rebuild,
 };
 pub use ssh::{Said, Ssh, SshAddress, SshError};
 pub(crate) use timer::serve;
+pub use vyr_net::Stage;
 pub use wire::{PROBES_MAX, Remote, RemoteError, perform, refusal, serve as serve_words};

@@ -78,8 +78,8 @@ impl Host {
     }
 
     /// The public key of a link of it, made if there is none.
-    pub fn link_key(&self, link: String) -> Result<LinkKey> {
-        match self.ask(Request::LinkKey { link })? {
+    pub fn link_key(&self, link: String, next: bool) -> Result<LinkKey> {
+        match self.ask(Request::LinkKey { link, next })? {
             Answer::LinkKey { public_key, new, directory } => {
                 Ok(LinkKey { public_key, new, directory })
             }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
-use vyr_net::State;
+use vyr_net::{Move, State};
 use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals};
 use vyr_plan::plan::PLAN_BYTES_MAX;
 use vyr_plan::{Plan, Signed};
@@ -24,10 +24,14 @@ const PENDING_BYTES_MAX: usize = 256 << 20;
 /// Plans that are kept besides the confirmed one and the one that waits.
 const PLANS_KEPT: usize = 16;
 
+/// The file of [`Moved`], and bytes of it: each device of a site, at most.
+const MOVED: &str = "moved.json";
+const MOVED_BYTES_MAX: usize = 64 << 20;
+
 /// How long one process waits for another's change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The form of [`Pending`].
+/// The form of [`Pending`] and of [`Moved`].
 const VERSION: u8 = 1;
 
 /// How far a change is.
@@ -99,6 +103,28 @@ pub struct HostRecord {
     /// What reads and changes it.
     pub backend: BackendChoice,
 }
+
+/// A key that has taken over: written before the host is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moved {
+    /// The plan that allowed it.
+    pub plan: Digest,
+    /// When it was written.
+    pub at: Timestamp,
+    /// Whose key, and which.
+    pub takeover: Move,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MovedFile {
+    version: u8,
+    moved: Vec<Moved>,
+}
+
+/// Of three files, each: inode, size, and when it was written.
+pub(super) type Stamp = [Option<(u64, u64, i64, i64)>; 3];
 
 /// A new change, before it has begun.
 pub(super) fn pending(
@@ -256,6 +282,37 @@ impl Record {
 
     pub(super) fn set_pending(&self, _: &Lock, pending: &Pending) -> Result<(), NetworkError> {
         self.encode("pending.json", pending)
+    }
+
+    /// The plan that a change leads to.
+    pub(super) fn kept(&self, digest: &Digest) -> Result<Plan, NetworkError> {
+        let name = format!("plans/{}.json", digest.hex());
+        let bytes = self.read(&name, PLAN_BYTES_MAX)?.unwrap_or_default();
+        Ok(Plan::parse_as(&bytes, digest)?)
+    }
+
+    /// Keys that have taken over.
+    pub(super) fn moved(&self) -> Result<Vec<Moved>, NetworkError> {
+        let Some(file) = self.decode::<MovedFile>(MOVED, MOVED_BYTES_MAX)? else {
+            return Ok(Vec::new());
+        };
+        if file.version != VERSION {
+            let why = format!("it has version {}, and this vyr reads {VERSION}", file.version);
+            return Err(NetworkError::Record { path: self.directory.join(MOVED), why });
+        }
+        Ok(file.moved)
+    }
+
+    pub(super) fn set_moved(&self, _: &Lock, moved: Vec<Moved>) -> Result<(), NetworkError> {
+        self.encode(MOVED, &MovedFile { version: VERSION, moved })
+    }
+
+    /// Changes whenever one of the files does that say which keys may take over, and which have.
+    pub(super) fn stamp(&self) -> Stamp {
+        ["plan.json", "pending.json", MOVED].map(|name| {
+            let found = fs::metadata(self.directory.join(name)).ok()?;
+            Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+        })
     }
 
     /// How the last change ended.

@@ -59,9 +59,9 @@ pub fn perform(network: &Network, request: Request) -> Result<Answer, NetworkErr
             let super::Standing { plan, waits, wanted, found, differences } = found;
             Answer::Standing(Standing { plan, waits, wanted, found, differences })
         }
-        Request::LinkKey { link } => {
+        Request::LinkKey { link, next } => {
             let keys = network.keys();
-            let (public_key, new) = keys.make(&link)?;
+            let (public_key, new) = keys.make(&link, next)?;
             Answer::LinkKey { public_key, new, directory: keys.directory().to_owned() }
         }
     })
@@ -107,8 +107,8 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
         super::Outcome::Waits(deadline) => (Outcome::Waits, Some(deadline)),
         super::Outcome::Confirmed => (Outcome::Confirmed, None),
     };
-    let super::Applied { plan, base, approvers, steps, before, after, .. } = done;
-    Ok(Applied { plan, base, machine, approvers, steps, before, after, outcome, deadline })
+    let super::Applied { plan, base, approvers, steps, before, after, uncut, .. } = done;
+    Ok(Applied { plan, base, machine, approvers, steps, before, after, uncut, outcome, deadline })
 }
 
 fn named(machine: Option<String>) -> String {
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     fn key(link: &str) -> Request {
-        Request::LinkKey { link: link.into() }
+        Request::LinkKey { link: link.into(), next: false }
     }
 
     fn network() -> (tempfile::TempDir, Network) {

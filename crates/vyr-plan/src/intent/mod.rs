@@ -5,6 +5,7 @@
 
 mod at;
 mod contracts;
+mod edit;
 mod read;
 mod resolve;
 mod site;
@@ -14,6 +15,7 @@ mod twice;
 
 pub use at::At;
 pub use contracts::{Contract, ContractsFile, Expect, Place};
+pub use edit::{ClientEdit, EditError, Edited, KeyChange, edit_clients};
 pub use read::{FILE_BYTES_MAX, schema};
 pub use resolve::{ContractAt, Intent, Operator, Subject};
 pub use site::{

@@ -163,6 +163,9 @@ pub struct Node {
     pub endpoint: Option<At<Host>>,
     /// Its WireGuard public key in the mesh.
     pub public_key: At<Key>,
+    /// The key that takes over: other nodes shake hands with it, no more, until it is used.
+    #[serde(default)]
+    pub staged_key: Option<At<Key>>,
     /// Bytes of the largest packet its uplink carries.
     #[serde(default = "default_uplink_mtu")]
     #[schemars(range(min = 1360, max = 9216))]
@@ -210,4 +213,16 @@ pub enum State {
     Retired,
     /// Given away or lost: refused for good.
     Revoked,
+}
+
+impl State {
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Staged => "staged",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+        }
+    }
 }

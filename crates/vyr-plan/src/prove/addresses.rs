@@ -107,7 +107,11 @@ pub(super) fn exact_mesh(proof: &Proof<'_>) -> Vec<Violation> {
                     other.map(|other| other.addresses.iter().map(|net| IpNet::from(net.addr())));
                 let own: Vec<IpNet> = own.into_iter().flatten().collect();
                 let inside = Set::prefixes(&peer.allowed_ips).within(&prefixes);
-                if peer.allowed_ips != own || !inside {
+                let key = other.map(|other| other.public_key);
+                let staged = other.is_some_and(|other| other.staged_key == Some(peer.public_key))
+                    && peer.allowed_ips.is_empty();
+                let exact = peer.allowed_ips == own && inside && key == Some(peer.public_key);
+                if !exact && !staged {
                     let list: Vec<String> = peer.allowed_ips.iter().map(short).collect();
                     let what =
                         format!("{} takes {} from node {}", machine.name, list.join(", "), peer.id);

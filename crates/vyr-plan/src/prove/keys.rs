@@ -31,10 +31,16 @@ pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
                 LinkKind::Mesh => format!("node {}", machine.name),
                 LinkKind::Clients => format!("{}@{}", link.interface, machine.name),
             };
+            if let Some(key) = link.staged_key {
+                own(key, format!("{name} (staged)"), end(machine, link));
+            }
             own(link.public_key, name, end(machine, link));
             for peer in link.peers.iter().filter(|_| link.kind == LinkKind::Mesh) {
                 let subject = Subject::Node { name: peer.id.to_string() };
-                own(peer.public_key, format!("node {}", peer.id), subject);
+                let other = plan.machine(peer.id.as_str()).and_then(|of| of.link("mesh"));
+                let staged = other.is_some_and(|other| other.staged_key == Some(peer.public_key));
+                let word = if staged { " (staged)" } else { "" };
+                own(peer.public_key, format!("node {}{word}", peer.id), subject);
             }
         }
     }

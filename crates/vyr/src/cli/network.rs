@@ -179,6 +179,9 @@ pub(crate) enum ServerCommand {
 
         #[command(flatten)]
         remote: RemoteArgs,
+        /// The key that takes over, beside the one in use: with the plan that names it
+        #[arg(long)]
+        next: bool,
     },
 }
 

@@ -150,7 +150,7 @@ fn write(directory: &Path, files: &[render::File], force: bool) -> Result<Vec<Pa
 
 /// Writes a file that appears whole or not at all, for its owner alone, and is on the disk when
 /// this returns.
-fn write_private(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
     let fail = |error| FileError::on("write", path)(error);
     let parent = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(fail)?;

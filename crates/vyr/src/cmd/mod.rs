@@ -11,6 +11,7 @@ mod link;
 mod network;
 mod node;
 mod recovery;
+mod rotation;
 mod run;
 mod sched;
 mod site;
@@ -66,7 +67,14 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Diff(args) => site::diff(&args, json),
         Command::History(args) => site::history(&args, json),
         Command::Explain(args) => site::explain(&args, json),
-        Command::Client(ClientCommand::Export(args)) => site::client_export(args, json),
+        Command::Client(command) => match command {
+            ClientCommand::Add(args) => site::client_add(args, json),
+            ClientCommand::Ls(args) => site::client_ls(open, &args, json),
+            ClientCommand::Export(args) => site::client_export(args, json),
+            ClientCommand::Rotate(args) => site::client_rotate(args, json),
+            ClientCommand::Move(args) => rotation::client_move(&open()?, &args, json),
+            ClientCommand::Revoke(args) => site::client_revoke(args, json),
+        },
         Command::Graph(args) => site::graph(&args, json),
         Command::Apply(args) => network::apply(open, &args, json),
         Command::Confirm(args) => network::confirm(open, &args, json),

@@ -38,6 +38,8 @@ struct AppliedBody {
     machine: String,
     approvers: Vec<String>,
     steps: Vec<String>,
+    /// Why connections of keys that are gone are not cut, if this host cannot.
+    uncut: Option<String>,
     before: Digest,
     after: Digest,
     /// `nothing`, `shown`, `waits` or `confirmed`.
@@ -76,6 +78,12 @@ pub(super) fn backend(host: &HostArgs) -> BackendWish {
         BackendName::Userspace => WireGuardIn::Userspace,
     });
     BackendWish { kind, sockets: host.sockets.clone() }
+}
+
+/// The name of this host in its plan.
+pub(super) fn machine(host: &HostArgs) -> String {
+    let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    host.machine.clone().unwrap_or_else(own)
 }
 
 /// Who is at the keyboard, for whoever comes second.
@@ -149,6 +157,7 @@ fn told(applied: Applied, node: &str, json: bool) -> Result<ExitCode> {
             machine: applied.machine,
             approvers: applied.approvers,
             steps: applied.steps,
+            uncut: applied.uncut.clone(),
             before: applied.before,
             after: applied.after,
             outcome: applied.outcome.word(),
@@ -158,6 +167,9 @@ fn told(applied: Applied, node: &str, json: bool) -> Result<ExitCode> {
     }
     for step in &applied.steps {
         output::print(output::visible(step));
+    }
+    if let Some(why) = &applied.uncut {
+        output::say(format!("warning: open connections of keys that are gone are not cut: {why}"));
     }
     if applied.base.is_none() && applied.outcome != Outcome::Nothing {
         let names = applied.approvers.join(", ");
@@ -496,12 +508,12 @@ pub(crate) fn server(
     command: ServerCommand,
     json: bool,
 ) -> Result<ExitCode> {
-    let ServerCommand::Key { link, node: named, site, remote } = command;
+    let ServerCommand::Key { link, next, node: named, site, remote } = command;
     let host: Host = match named {
         Some(named) => node(&Site::find(site.site.as_deref())?, &named, None, &remote)?.host,
         None => here(open)?,
     };
-    let key = host.link_key(link.clone())?;
+    let key = host.link_key(link.clone(), next)?;
     if json {
         let (public_key, new) = (key.public_key.to_string(), key.new);
         output::json_line(KeyBody { link, public_key, new })?;

@@ -20,6 +20,7 @@ mod interface;
 mod judge;
 mod many;
 mod openssh;
+mod people;
 mod random;
 mod run;
 mod secrets;

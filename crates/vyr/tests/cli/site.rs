@@ -28,7 +28,7 @@ fn office(place: &Place) -> String {
     site.into_string()
 }
 
-fn copy(from: &Utf8Path, to: &Utf8Path) {
+pub(crate) fn copy(from: &Utf8Path, to: &Utf8Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in from.read_dir_utf8().expect("a directory") {
         let entry = entry.expect("an entry");
@@ -44,7 +44,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
 }
 
-fn replace(site: &str, file: &str, from: &str, to: &str) {
+pub(crate) fn replace(site: &str, file: &str, from: &str, to: &str) {
     let path = format!("{site}/{file}");
     let old = fs::read_to_string(&path).expect("a file");
     assert!(old.contains(from), "{from:?} is in {file}");

@@ -16,8 +16,8 @@ use crate::place::{Namespace, is_able, not_run};
 /// Nothing here takes a tenth of it; what does hangs. Not a figure of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
-const SERVER: &str = "192.168.77.5";
-const PEER: &str = "192.168.77.9";
+pub(crate) const SERVER: &str = "192.168.77.5";
+pub(crate) const PEER: &str = "192.168.77.9";
 
 /// Whether a data plane can run here; says so if not.
 pub(crate) fn can(test: &str) -> bool {
@@ -70,18 +70,18 @@ impl Drop for Plane {
 }
 
 /// A site with one server, that server, and a client with a tunnel to it.
-struct Office {
+pub(crate) struct Office {
     directory: TempDir,
-    server: Namespace,
-    client: Namespace,
-    link: String,
-    client_link: String,
-    keys: [(String, String); 2],
+    pub(crate) server: Namespace,
+    pub(crate) client: Namespace,
+    pub(crate) link: String,
+    pub(crate) client_link: String,
+    pub(crate) keys: [(String, String); 3],
     _planes: [Plane; 2],
 }
 
 impl Office {
-    fn new(tag: &str) -> Self {
+    pub(crate) fn new(tag: &str) -> Self {
         let (server, client) = (Namespace::make().expect("made"), Namespace::make().expect("made"));
         server.ip("link set lo up\nlink add lan0 type veth peer name far\n");
         server.ip(&format!("link set far netns {} name lan0\n", client.id()));
@@ -93,7 +93,7 @@ impl Office {
         let (link, client_link) = (format!("vyr-{name}"), format!("c{name}"));
         let planes = [Plane::start(&server, &link), Plane::start(&client, &client_link)];
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let keys = [0, 1].map(|_| {
+        let keys = [(); 3].map(|()| {
             let private = client.run("wg", &["genkey"], "").expect("wg is there");
             let public = client.run("wg", &["pubkey"], &private).expect("wg is there");
             (private.trim().to_owned(), public.trim().to_owned())
@@ -146,25 +146,25 @@ internet = false
         fs::write(self.path("site/operators.allowed_signers"), line).expect("written");
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// The command, to be run in the server's namespace.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vyr"));
         command.arg("--data-dir").arg(self.path("data")).args(arguments);
         command.stdin(Stdio::null()).env("USER", "ana").env_remove("SUDO_USER");
         command
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.server.inside(|| self.command(arguments).output().expect("vyr starts"))
     }
 
     /// Runs it; the first line of what it printed.
     #[track_caller]
-    fn vyr(&self, arguments: &[&str]) -> String {
+    pub(crate) fn vyr(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
@@ -172,14 +172,19 @@ internet = false
     }
 
     /// Runs what must fail; its exit code and what it said.
-    fn fails(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn fails(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = self.output(arguments);
         assert!(!output.status.success(), "{arguments:?}");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// A signed plan in which the client's key is in this state.
-    fn plan(&self, state: &str) -> String {
+    pub(crate) fn plan(&self, state: &str) -> String {
+        self.plan_of(&[("ana", 0, state), ("ben", 1, "active")])
+    }
+
+    /// A signed plan of these devices, each with one of our keys in a state.
+    pub(crate) fn plan_of(&self, keys: &[(&str, usize, &str)]) -> String {
         let name = &self.link["vyr-".len()..];
         let line = |id: &str, key: &str, state: &str| {
             format!(
@@ -187,7 +192,8 @@ internet = false
                  public_key = \"{key}\", state = \"{state}\" }},\n"
             )
         };
-        let lines = line("ana", &self.keys[0].1, state) + &line("ben", &self.keys[1].1, "active");
+        let lines = keys.iter().map(|(id, key, state)| line(id, &self.keys[*key].1, state));
+        let lines: String = lines.collect();
         let clients = format!("version = 1\nclients = [\n{lines}]\n");
         fs::write(self.path("site/clients.toml"), clients).expect("written");
         let (site, key) = (self.path("site"), self.path("data/keys/op"));
@@ -207,17 +213,17 @@ internet = false
         })
     }
 
-    fn apply<'a>(&self, site: &'a str, plan: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn apply<'a>(&self, site: &'a str, plan: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         [&["apply", plan, "--site", site, "--machine", "nas", "--backend", "userspace"], more]
             .concat()
     }
 
-    fn site(&self) -> String {
+    pub(crate) fn site(&self) -> String {
         self.path("site").to_str().expect("UTF-8").to_owned()
     }
 
     /// Gives the client its side of the tunnel, as its configuration would.
-    fn connect(&self, plan: &str) {
+    pub(crate) fn connect(&self, plan: &str) {
         let server = self.vyr(&["server", "key", &self.link]);
         let hex = plan.trim_start_matches("sha256:");
         let plan = fs::read(self.path(&format!("site/plans/{hex}.json"))).expect("a plan");
@@ -246,12 +252,12 @@ internet = false
     }
 
     /// Whether one packet goes through the tunnel and back.
-    fn answers(&self) -> bool {
+    pub(crate) fn answers(&self) -> bool {
         self.client.run("ping", &["-c", "1", "-W", "1", "10.21.0.1"], "").is_ok()
     }
 
     /// The host as others see it: peers, addresses, routes and the firewall, without what counts.
-    fn seen(&self) -> String {
+    pub(crate) fn seen(&self) -> String {
         let peers = self.server.run("wg", &["show", &self.link, "allowed-ips"], "");
         let mut peers: Vec<String> =
             peers.expect("a link").lines().map(ToOwned::to_owned).collect();

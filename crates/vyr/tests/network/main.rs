@@ -20,6 +20,7 @@ mod packet;
 mod place;
 mod reach;
 mod recover;
+mod rotate;
 mod runbook;
 mod sample;
 mod town;

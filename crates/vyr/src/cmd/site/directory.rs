@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use vyr_base::{Category, Digest, Problem, Source};
 use vyr_node::{FileError, Result};
 use vyr_plan::intent::FILE_BYTES_MAX;
@@ -12,6 +14,8 @@ use vyr_plan::{Applied, Files, Plan, Signed};
 
 /// Files in `contracts/`.
 const CONTRACT_FILES_MAX: usize = 1000;
+/// How long one command waits for another that changes the same site.
+const ALONE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an approval or a signature.
 const APPROVAL_FILE_MAX: usize = 64 << 10;
 
@@ -30,12 +34,15 @@ pub(crate) enum SiteError {
     Pointer(PathBuf),
     #[error("the plan {0} is not in plans/")]
     NoPlan(Digest),
+    #[error("another command has been changing {0} for {n} s", n = ALONE_PATIENCE.as_secs())]
+    Busy(PathBuf),
 }
 
 impl Problem for SiteError {
     fn category(&self) -> Category {
         match self {
             Self::None(_) | Self::NoPlan(_) => Category::NotFound,
+            Self::Busy(_) => Category::Transient,
             _ => Category::Usage,
         }
     }
@@ -49,6 +56,10 @@ impl Problem for SiteError {
         })
     }
 }
+
+/// A site that nobody else changes.
+#[derive(Debug)]
+pub(crate) struct Alone(#[expect(dead_code, reason = "held, not used")] File);
 
 /// A directory with a `site.toml`.
 #[derive(Debug)]
@@ -73,6 +84,27 @@ impl Site {
     /// A path inside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// Nobody else changes the site's files while this lives; waits for who does now, not for ever.
+    pub(crate) fn alone(&self) -> Result<Alone> {
+        let fail = |e: rustix::io::Errno| FileError::on("lock", &self.root)(e.into());
+        let directory = File::open(&self.root).map_err(FileError::on("lock", &self.root))?;
+        let end = Instant::now() + ALONE_PATIENCE;
+        loop {
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Alone(directory)),
+                // The kernel has no wait for such a lock that ends.
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(SiteError::Busy(self.root.clone()).into());
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(fail(e).into()),
+            }
+        }
     }
 
     fn source(&self, name: &str) -> Result<Option<Source>> {
