@@ -164,6 +164,22 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
     seal("op", &bundle);
     let strange = town.text("strange.bundle");
     seal("stranger", &strange);
+    // Eve signs bundles, by right. She makes a plan whose operator is herself, for the same keys.
+    let evil = town.text("evil.bundle");
+    let (site, signers) = (town.text("site"), town.path("site/operators.allowed_signers"));
+    let operators = fs::read(&signers).expect("a list");
+    fs::copy(town.path("strangers"), &signers).expect("ours");
+    fs::remove_dir_all(town.path("site/plans")).expect("ours");
+    fs::remove_file(town.path("site/vyr.lock")).expect("ours");
+    fs::create_dir_all(town.path("evil/network/keys")).expect("ours");
+    let key = format!("network/keys/{}.key", town.link);
+    fs::copy(town.path(&format!("old/{key}")), town.path(&format!("evil/{key}"))).expect("ours");
+    town.vyr(&old, "evil", &["lock", "--site", &site]);
+    let eve = town.text("stranger");
+    let forged = town.vyr(&old, "evil", &["plan", "sign", "--site", &site, "--key", &eve]);
+    town.apply(&old, "evil", &forged);
+    town.vyr(&old, "evil", &["bundle", "--key", &eve, "--out", &evil]);
+    fs::write(&signers, operators).expect("ours");
     town.burn(old, plane);
     let blank = town.host(ROUTER);
     let _plane = Plane::start(&blank, &town.link);
@@ -187,7 +203,8 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
     refused(&town.text("nothing"), &[], 4, "cannot use");
     // Who may sign bundles, and not plans, cannot bring a plan of their own operators.
     let both = town.text("both");
-    town.vyr(&blank, "blank", &["bundle", "show", &strange, "--trust", &both]);
+    town.vyr(&blank, "blank", &["bundle", "show", &evil, "--trust", &both]);
+    refused(&evil, &["--trust", &both], 3, "0 of 1");
 
     let whole = fs::read(&bundle).expect("written");
     let signature = whole.windows(9).position(|of| of == b"BEGIN SSH").expect("a signature");
