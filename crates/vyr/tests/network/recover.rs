@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::apply::{Plane, can, until};
+use crate::apply::{Plane, until};
 use crate::place::not_run;
-use crate::town::{ROUTER, Town, files};
+use crate::town::{ROUTER, Town, can_build, files};
 
 /// The digest of a host, as `vyr drift` found it.
 fn found(town: &Town, space: &crate::place::Namespace, data: &str) -> String {
@@ -38,7 +38,7 @@ fn words(all: &[String]) -> Vec<&str> {
 
 #[test]
 fn a_router_is_rebuilt_on_a_blank_host() {
-    if !can("recover::a_router_is_rebuilt_on_a_blank_host") {
+    if !can_build("recover::a_router_is_rebuilt_on_a_blank_host") {
         return;
     }
     let town = Town::new("b");
@@ -148,7 +148,7 @@ fn a_router_is_rebuilt_on_a_blank_host() {
 
 #[test]
 fn a_bundle_that_is_not_what_it_says_changes_nothing() {
-    if !can("recover::a_bundle_that_is_not_what_it_says_changes_nothing") {
+    if !can_build("recover::a_bundle_that_is_not_what_it_says_changes_nothing") {
         return;
     }
     let town = Town::new("x");
@@ -197,6 +197,15 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
     refused(&bundle, &["--trust", &town.text("plans-only")], 3, "vyr-bundle");
     refused(&bundle, &["--identity", &town.text("op")], 3, "no key of");
     refused(&bundle, &["--identity", &town.text("site/site.toml")], 2, "opens nothing");
+    // A key with a passphrase, and one that others can read; neither is repeated to anybody.
+    let locked = town.text("locked");
+    let new = ["-q", "-t", "ed25519", "-N", "a passphrase", "-C", "", "-f", &locked];
+    assert!(Command::new("ssh-keygen").args(new).status().is_ok_and(|status| status.success()));
+    refused(&bundle, &["--identity", &locked], 2, "it has a passphrase");
+    let open = town.text("open.age");
+    fs::copy(town.path("backup.age"), &open).expect("ours");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).expect("ours");
+    refused(&bundle, &["--identity", &open], 2, "can be read by others");
     refused(&bundle, &["--machine", "other"], 5, "that of nas");
     refused(&bundle, &["--at-least", "2"], 5, "epoch 1");
     refused(&bundle, &["--threshold", "2"], 3, "1 of 2");
@@ -250,7 +259,7 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
 
 #[test]
 fn who_dies_while_rebuilding_runs_it_again() {
-    if !can("recover::who_dies_while_rebuilding_runs_it_again") {
+    if !can_build("recover::who_dies_while_rebuilding_runs_it_again") {
         return;
     }
     let town = Town::new("k");
@@ -294,7 +303,7 @@ fn who_dies_while_rebuilding_runs_it_again() {
 
 #[test]
 fn a_node_that_still_answers_is_not_rebuilt() {
-    if !can("recover::a_node_that_still_answers_is_not_rebuilt") {
+    if !can_build("recover::a_node_that_still_answers_is_not_rebuilt") {
         return;
     }
     let town = Town::new("a");
@@ -341,7 +350,7 @@ fn a_node_that_still_answers_is_not_rebuilt() {
 
 #[test]
 fn a_start_makes_the_host_as_its_confirmed_plan_says() {
-    if !can("recover::a_start_makes_the_host_as_its_confirmed_plan_says") {
+    if !can_build("recover::a_start_makes_the_host_as_its_confirmed_plan_says") {
         return;
     }
     let town = Town::new("s");
@@ -381,7 +390,7 @@ fn a_start_makes_the_host_as_its_confirmed_plan_says() {
 #[test]
 fn age_opens_what_a_bundle_has_inside() {
     let test = "recover::age_opens_what_a_bundle_has_inside";
-    if !can(test) {
+    if !can_build(test) {
         return;
     }
     if Command::new("age").arg("--version").stdout(Stdio::null()).status().is_err() {
