@@ -144,6 +144,27 @@ fn a_router_is_rebuilt_on_a_blank_host() {
     town.apply(&blank, "new", &next);
     let (code, said) = town.fails(&blank, "new", &words(&rebuild(&town, &bundle, &[])));
     assert!(code == Some(5) && said.contains("epoch"), "an older bundle: {said}");
+    // The rebuilt node is bundled like any other, with the plan before its own, and artifacts by name.
+    let small = town.text("small.bundle");
+    let make = ["bundle", "--key", &op, "--out", &small, "--parents", "3", "--digests-only"];
+    let made = town.vyr(&blank, "new", &[&make[..], &["--json"]].concat());
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let entries = made["entries"].as_array().expect("a list");
+    let names: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
+    for digest in [&plan, &next] {
+        let hex = digest.trim_start_matches("sha256:");
+        for ending in ["json", "approvals"] {
+            assert!(names.contains(&format!("plans/{hex}.{ending}").as_str()), "{names:?}");
+        }
+    }
+    assert!(names.contains(&"artifacts.txt") && !names.contains(&"artifacts.tar"), "{names:?}");
+    let again = rebuild(&town, &small, &["--json"]);
+    for (data, missing) in [("new", 0), ("newest", 1)] {
+        let body = town.vyr(&blank, data, &words(&again));
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(body["artifacts"], Value::from(0));
+        assert_eq!(body["artifacts_missing"], Value::from(missing), "in {data}");
+    }
 }
 
 #[test]
@@ -161,6 +182,15 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
         let key = town.text(key);
         town.vyr(&old, "old", &["bundle", "--key", &key, "--out", out]);
     };
+    // A host that never kept who approved its plan is told so, and learns it from its site.
+    let hex = plan.trim_start_matches("sha256:");
+    let approvals = town.path(&format!("old/network/plans/{hex}.approvals"));
+    fs::remove_file(&approvals).expect("it was kept");
+    let key = town.text("op");
+    let (code, said) = town.fails(&old, "old", &["bundle", "--key", &key, "--out", &bundle]);
+    assert!(code == Some(4) && said.contains(&format!("vyr apply {plan}")), "{said}");
+    assert!(!town.path("nas.bundle").exists());
+    town.apply(&old, "old", &plan);
     seal("op", &bundle);
     let strange = town.text("strange.bundle");
     seal("stranger", &strange);

@@ -64,8 +64,8 @@ pub struct Rebuilt {
     pub outcome: Outcome,
     /// How many artifacts may run again.
     pub artifacts: usize,
-    /// Artifacts that the bundle only names.
-    pub named_artifacts: usize,
+    /// Artifacts that the bundle only names, and that are not in the store either.
+    pub missing_artifacts: usize,
     /// What could not be asked of the old node.
     pub unasked: Vec<String>,
 }
@@ -142,8 +142,6 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
     let standing = network.standing(&name, &request.backend)?;
     // Packets go again. What may run comes last: it can be large, and nobody waits for it as much.
     let artifacts = admit(data, &inside, &archive.0)?;
-    let listed = inside.small.get(&Item::ArtifactDigests).map(|bytes| bytes.as_slice());
-    let listed = listed.unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
     Ok(Rebuilt {
         bundle,
         header,
@@ -152,7 +150,7 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         state: standing.found,
         outcome: applied.outcome,
         artifacts,
-        named_artifacts: listed.saturating_sub(artifacts),
+        missing_artifacts: missing(data, &inside)?,
         unasked,
     })
 }
@@ -273,4 +271,19 @@ fn admit(data: &DataDir, inside: &Inside, archive: &Path) -> Result<usize> {
     let fail = |source| RecoveryError::File { path: archive.to_owned(), source };
     let file = File::open(archive).map_err(fail)?;
     Ok(artifact::import(data, &Trust::load(data)?, BufReader::new(file))?.len())
+}
+
+/// How many of the artifacts that the old node had are not here.
+fn missing(data: &DataDir, inside: &Inside) -> Result<usize> {
+    let Some(list) = inside.small.get(&Item::ArtifactDigests) else { return Ok(0) };
+    let store = data.store()?;
+    let mut missing = 0;
+    for line in String::from_utf8_lossy(list).lines() {
+        if let Ok(digest) = line.parse::<Digest>()
+            && !store.contains(&digest)?
+        {
+            missing += 1;
+        }
+    }
+    Ok(missing)
 }
