@@ -346,6 +346,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_journal_without_a_predecessor_begins_as_it_always_did() {
+        let event = |predecessor: Option<String>| {
+            let created = NodeCreated { key_id: "SHA256:y".into(), origin: origin(), predecessor };
+            Event { body: Body::Created(created), seq: 0, time: at(0), v: EVENT_VERSION }
+        };
+        let (first, after) = (event(None), event(Some("vyr/journal/00\n9\nAA=\n".into())));
+        let leaf = String::from_utf8(first.to_leaf()).expect("JSON");
+        assert!(!leaf.contains("predecessor"), "{leaf}");
+        for event in [first, after] {
+            assert_eq!(Event::from_leaf(&event.to_leaf()).expect("its own"), event);
+        }
+        let null = leaf.replace("\"origin\"", "\"predecessor\":null,\"origin\"");
+        assert!(Event::from_leaf(null.as_bytes()).is_err(), "a second spelling");
+    }
+
+    #[test]
     fn the_plain_form_is_canonical() {
         for event in one_of_each() {
             let leaf = event.to_leaf();

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use vyr_base::{Source, canonical};
-use vyr_net::{Ruleset, State, WantError, union, wanted};
+use vyr_net::{
+    Live, LiveLink, LivePeer, Observation, Ruleset, State, WantError, ops, union, wanted,
+};
 use vyr_plan::{Files, Lock, Plan, allocate, compile, render};
 
 fn office() -> Plan {
@@ -49,6 +51,49 @@ fn a_machine_is_wanted_as_the_plan_has_it() {
         let bytes = canonical::to_vec(&state).expect("integers");
         assert_eq!(canonical::parse::<State>(&bytes).expect("canonical"), state);
     }
+}
+
+/// Two nodes of one key: others hear the peer now here, now there, and the plan knows one place.
+#[test]
+fn a_peer_that_was_heard_elsewhere_is_named() {
+    let plan = office();
+    let meshed = |machine: &&vyr_plan::plan::Machine| {
+        machine.links.iter().any(|link| link.peers.iter().any(|peer| peer.endpoint.is_some()))
+    };
+    let machine = plan.machines.iter().find(meshed).expect("the mesh has some");
+    let want = wanted(&plan, machine.name.as_str(), &known).expect("it is wanted");
+    let (link, peer) = want
+        .links
+        .iter()
+        .find_map(|link| Some((link, link.peers.iter().find(|peer| peer.endpoint.is_some())?)))
+        .expect("the mesh has some");
+    let differences = |elsewhere: Option<SocketAddr>| {
+        let mut state = want.clone();
+        let mut live = Live::default();
+        for link in &mut state.links {
+            let heard = |of: &mut vyr_net::Peer| LivePeer {
+                public_key: of.public_key,
+                // What is read of a host has endpoints in `live` alone.
+                endpoint: match (of.public_key == peer.public_key, of.endpoint.take()) {
+                    (true, declared) => elsewhere.or(declared),
+                    (false, declared) => declared,
+                },
+                handshake_unix_s: None,
+                rx_bytes: 0,
+                tx_bytes: 0,
+            };
+            let peers = link.peers.iter_mut().map(heard).collect();
+            live.links.push(LiveLink { name: link.name.clone(), peers });
+        }
+        let found = Observation { state, live }.state_for(&want);
+        ops(&found, &want).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(differences(None), Vec::<String>::new());
+    let told = differences(Some(([198, 51, 100, 7], 51820).into()));
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (name, key) = (link.name.as_str(), peer.public_key.to_string());
+    assert!(told[0].contains(name) && told[0].contains(&key), "{told:?}");
+    assert!(told[0].contains("endpoint 192.0.2.9:51820"), "{told:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod firewall;
 mod kernel;
+mod neighbour;
 mod place;
 mod route;
 mod tunnel;

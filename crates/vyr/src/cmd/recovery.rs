@@ -230,7 +230,7 @@ pub(crate) fn rebuild(data: &DataDir, args: &RebuildArgs, json: bool) -> Result<
             outcome: if nothing { "nothing" } else { "confirmed" },
             found: made.state,
             artifacts: made.artifacts,
-            artifacts_missing: made.named_artifacts,
+            artifacts_missing: made.missing_artifacts,
             unasked: made.unasked,
         })?;
         return Ok(ExitCode::SUCCESS);
@@ -247,10 +247,10 @@ pub(crate) fn rebuild(data: &DataDir, args: &RebuildArgs, json: bool) -> Result<
         true => "nothing to do: the host was that node already",
         false => "the host is that node; the digest above is its own, read back",
     });
-    if made.named_artifacts > 0 {
+    if made.missing_artifacts > 0 {
         output::say(format!(
-            "{} artifacts are only named in it: vyr artifact import",
-            made.named_artifacts
+            "{} artifacts are only named in it, and are not here: vyr artifact import",
+            made.missing_artifacts
         ));
     }
     output::say("at each start of the machine: vyr network start");

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::apply::{Plane, can, until};
+use crate::apply::{Plane, until};
 use crate::place::not_run;
-use crate::town::{ROUTER, Town, files};
+use crate::town::{ROUTER, Town, can_build, files};
 
 /// The digest of a host, as `vyr drift` found it.
 fn found(town: &Town, space: &crate::place::Namespace, data: &str) -> String {
@@ -38,7 +38,7 @@ fn words(all: &[String]) -> Vec<&str> {
 
 #[test]
 fn a_router_is_rebuilt_on_a_blank_host() {
-    if !can("recover::a_router_is_rebuilt_on_a_blank_host") {
+    if !can_build("recover::a_router_is_rebuilt_on_a_blank_host") {
         return;
     }
     let town = Town::new("b");
@@ -144,11 +144,32 @@ fn a_router_is_rebuilt_on_a_blank_host() {
     town.apply(&blank, "new", &next);
     let (code, said) = town.fails(&blank, "new", &words(&rebuild(&town, &bundle, &[])));
     assert!(code == Some(5) && said.contains("epoch"), "an older bundle: {said}");
+    // The rebuilt node is bundled like any other, with the plan before its own, and artifacts by name.
+    let small = town.text("small.bundle");
+    let make = ["bundle", "--key", &op, "--out", &small, "--parents", "3", "--digests-only"];
+    let made = town.vyr(&blank, "new", &[&make[..], &["--json"]].concat());
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let entries = made["entries"].as_array().expect("a list");
+    let names: Vec<&str> = entries.iter().filter_map(|entry| entry["name"].as_str()).collect();
+    for digest in [&plan, &next] {
+        let hex = digest.trim_start_matches("sha256:");
+        for ending in ["json", "approvals"] {
+            assert!(names.contains(&format!("plans/{hex}.{ending}").as_str()), "{names:?}");
+        }
+    }
+    assert!(names.contains(&"artifacts.txt") && !names.contains(&"artifacts.tar"), "{names:?}");
+    let again = rebuild(&town, &small, &["--json"]);
+    for (data, missing) in [("new", 0), ("newest", 1)] {
+        let body = town.vyr(&blank, data, &words(&again));
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(body["artifacts"], Value::from(0));
+        assert_eq!(body["artifacts_missing"], Value::from(missing), "in {data}");
+    }
 }
 
 #[test]
 fn a_bundle_that_is_not_what_it_says_changes_nothing() {
-    if !can("recover::a_bundle_that_is_not_what_it_says_changes_nothing") {
+    if !can_build("recover::a_bundle_that_is_not_what_it_says_changes_nothing") {
         return;
     }
     let town = Town::new("x");
@@ -161,9 +182,34 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
         let key = town.text(key);
         town.vyr(&old, "old", &["bundle", "--key", &key, "--out", out]);
     };
+    // A host that never kept who approved its plan is told so, and learns it from its site.
+    let hex = plan.trim_start_matches("sha256:");
+    let approvals = town.path(&format!("old/network/plans/{hex}.approvals"));
+    fs::remove_file(&approvals).expect("it was kept");
+    let key = town.text("op");
+    let (code, said) = town.fails(&old, "old", &["bundle", "--key", &key, "--out", &bundle]);
+    assert!(code == Some(4) && said.contains(&format!("vyr apply {plan}")), "{said}");
+    assert!(!town.path("nas.bundle").exists());
+    town.apply(&old, "old", &plan);
     seal("op", &bundle);
     let strange = town.text("strange.bundle");
     seal("stranger", &strange);
+    // Eve signs bundles, by right. She makes a plan whose operator is herself, for the same keys.
+    let evil = town.text("evil.bundle");
+    let (site, signers) = (town.text("site"), town.path("site/operators.allowed_signers"));
+    let operators = fs::read(&signers).expect("a list");
+    fs::copy(town.path("strangers"), &signers).expect("ours");
+    fs::remove_dir_all(town.path("site/plans")).expect("ours");
+    fs::remove_file(town.path("site/vyr.lock")).expect("ours");
+    fs::create_dir_all(town.path("evil/network/keys")).expect("ours");
+    let key = format!("network/keys/{}.key", town.link);
+    fs::copy(town.path(&format!("old/{key}")), town.path(&format!("evil/{key}"))).expect("ours");
+    town.vyr(&old, "evil", &["lock", "--site", &site]);
+    let eve = town.text("stranger");
+    let forged = town.vyr(&old, "evil", &["plan", "sign", "--site", &site, "--key", &eve]);
+    town.apply(&old, "evil", &forged);
+    town.vyr(&old, "evil", &["bundle", "--key", &eve, "--out", &evil]);
+    fs::write(&signers, operators).expect("ours");
     town.burn(old, plane);
     let blank = town.host(ROUTER);
     let _plane = Plane::start(&blank, &town.link);
@@ -181,13 +227,23 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
     refused(&bundle, &["--trust", &town.text("plans-only")], 3, "vyr-bundle");
     refused(&bundle, &["--identity", &town.text("op")], 3, "no key of");
     refused(&bundle, &["--identity", &town.text("site/site.toml")], 2, "opens nothing");
+    // A key with a passphrase, and one that others can read; neither is repeated to anybody.
+    let locked = town.text("locked");
+    let new = ["-q", "-t", "ed25519", "-N", "a passphrase", "-C", "", "-f", &locked];
+    assert!(Command::new("ssh-keygen").args(new).status().is_ok_and(|status| status.success()));
+    refused(&bundle, &["--identity", &locked], 2, "it has a passphrase");
+    let open = town.text("open.age");
+    fs::copy(town.path("backup.age"), &open).expect("ours");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).expect("ours");
+    refused(&bundle, &["--identity", &open], 2, "can be read by others");
     refused(&bundle, &["--machine", "other"], 5, "that of nas");
     refused(&bundle, &["--at-least", "2"], 5, "epoch 1");
     refused(&bundle, &["--threshold", "2"], 3, "1 of 2");
     refused(&town.text("nothing"), &[], 4, "cannot use");
     // Who may sign bundles, and not plans, cannot bring a plan of their own operators.
     let both = town.text("both");
-    town.vyr(&blank, "blank", &["bundle", "show", &strange, "--trust", &both]);
+    town.vyr(&blank, "blank", &["bundle", "show", &evil, "--trust", &both]);
+    refused(&evil, &["--trust", &both], 3, "0 of 1");
 
     let whole = fs::read(&bundle).expect("written");
     let signature = whole.windows(9).position(|of| of == b"BEGIN SSH").expect("a signature");
@@ -233,7 +289,7 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
 
 #[test]
 fn who_dies_while_rebuilding_runs_it_again() {
-    if !can("recover::who_dies_while_rebuilding_runs_it_again") {
+    if !can_build("recover::who_dies_while_rebuilding_runs_it_again") {
         return;
     }
     let town = Town::new("k");
@@ -277,7 +333,7 @@ fn who_dies_while_rebuilding_runs_it_again() {
 
 #[test]
 fn a_node_that_still_answers_is_not_rebuilt() {
-    if !can("recover::a_node_that_still_answers_is_not_rebuilt") {
+    if !can_build("recover::a_node_that_still_answers_is_not_rebuilt") {
         return;
     }
     let town = Town::new("a");
@@ -324,7 +380,7 @@ fn a_node_that_still_answers_is_not_rebuilt() {
 
 #[test]
 fn a_start_makes_the_host_as_its_confirmed_plan_says() {
-    if !can("recover::a_start_makes_the_host_as_its_confirmed_plan_says") {
+    if !can_build("recover::a_start_makes_the_host_as_its_confirmed_plan_says") {
         return;
     }
     let town = Town::new("s");
@@ -364,7 +420,7 @@ fn a_start_makes_the_host_as_its_confirmed_plan_says() {
 #[test]
 fn age_opens_what_a_bundle_has_inside() {
     let test = "recover::age_opens_what_a_bundle_has_inside";
-    if !can(test) {
+    if !can_build(test) {
         return;
     }
     if Command::new("age").arg("--version").stdout(Stdio::null()).status().is_err() {

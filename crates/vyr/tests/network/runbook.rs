@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::apply::{Plane, can};
+use crate::apply::Plane;
 use crate::place::Namespace;
-use crate::town::{ROUTER, Town};
+use crate::town::{ROUTER, Town, can_build};
 
 const RUNBOOK: &str = include_str!("../../../../docs/recovery.md");
 
@@ -31,7 +31,7 @@ fn the_runbook_has_ten_lines() {
 
 #[test]
 fn every_line_of_the_runbook_does_what_it_says() {
-    if !can("runbook::every_line_of_the_runbook_does_what_it_says") {
+    if !can_build("runbook::every_line_of_the_runbook_does_what_it_says") {
         return;
     }
     let town = Town::new("r");

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::apply::{Plane, until};
-use crate::place::Namespace;
+use crate::apply::{Plane, can, until};
+use crate::place::{Namespace, not_run};
 
 /// The router's own addresses: towards its clients, and on the network behind it.
 pub(crate) const ROUTER: &str = "192.168.77.5";
@@ -20,6 +20,19 @@ const INSIDE: &str = "192.168.78.1";
 pub(crate) const PRINTER: &str = "192.168.78.9";
 /// The client, outside the tunnel.
 const CLIENT: &str = "192.168.77.9";
+
+/// Whether a town can be made here; says so if not.
+pub(crate) fn can_build(test: &str) -> bool {
+    if !can(test) {
+        return false;
+    }
+    let space = Namespace::make().expect("it was made before");
+    let made = space.run("ip", &["link", "add", "br0", "type", "bridge"], "").is_ok();
+    if !made {
+        not_run(test, "the kernel makes no bridges");
+    }
+    made
+}
 
 /// Two switches and who is plugged into them.
 pub(crate) struct Town {

@@ -70,3 +70,56 @@ pub(super) fn identities(path: &Path) -> Result<Identities, RecoveryError> {
         false => Ok(found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    fn file(directory: &Path, text: &str) -> std::path::PathBuf {
+        use std::io::Write;
+        let path = directory.join("key");
+        let _ = fs::remove_file(&path);
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        made.expect("made").write_all(text.as_bytes()).expect("written");
+        path
+    }
+
+    #[test]
+    fn what_is_no_key_opens_nothing_and_is_not_quoted() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for text in [
+            "",
+            "# a comment\n",
+            "AGE-SECRET-KEY-1SECRETSECRET\n",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nSECRET\n",
+            "-----BEGIN",
+            "SECRET",
+        ] {
+            let path = file(directory.path(), text);
+            let Err(error) = identities(&path) else { panic!("{text:?} is a key") };
+            assert!(!error.to_string().contains("SECRET"), "{error}");
+        }
+        let good = age::x25519::Identity::generate().to_string();
+        let good = age::secrecy::ExposeSecret::expose_secret(&good).to_owned();
+        let path = file(directory.path(), &good);
+        assert_eq!(identities(&path).map(|found| found.len()).map_err(|e| e.to_string()), Ok(1));
+    }
+
+    #[test]
+    fn a_recipient_that_is_none_is_named() {
+        let plan = Digest::of(b"plan");
+        let good = age::x25519::Identity::generate().to_public().to_string();
+        assert!(encryptor(plan, std::slice::from_ref(&good)).is_ok());
+        for bad in ["age1qqq", "ssh-ed25519 AAAA", "ssh-rsa AAAA", ""] {
+            let Err(error) = encryptor(plan, &[good.clone(), bad.to_owned()]) else {
+                panic!("{bad} is a recipient")
+            };
+            assert!(
+                matches!(&error, RecoveryError::Recipient { recipient, .. } if recipient == bad)
+            );
+        }
+        assert!(matches!(encryptor(plan, &[]), Err(RecoveryError::NoRecipients(_))));
+    }
+}

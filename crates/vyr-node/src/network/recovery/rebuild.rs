@@ -1,8 +1,8 @@
 //! A host becomes the node that a bundle is of.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
-use std::path::Path;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
@@ -64,8 +64,8 @@ pub struct Rebuilt {
     pub outcome: Outcome,
     /// How many artifacts may run again.
     pub artifacts: usize,
-    /// Artifacts that the bundle only names.
-    pub named_artifacts: usize,
+    /// Artifacts that the bundle only names, and that are not in the store either.
+    pub missing_artifacts: usize,
     /// What could not be asked of the old node.
     pub unasked: Vec<String>,
 }
@@ -76,6 +76,16 @@ struct Ready {
     bytes: Zeroizing<Vec<u8>>,
     approvals: Approvals,
     approvers: Vec<Approver>,
+}
+
+/// The artifacts between their bundle and the store: removed however that ends.
+struct Archive(PathBuf);
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        // The next run begins it anew; what it holds is no secret.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Makes this host the node that a bundle is of. May be run again, whenever it was killed.
@@ -96,8 +106,8 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         return Err(RecoveryError::Older { epoch, least }.into());
     }
     let keys = identities(request.identity)?;
-    let archive = network.record.directory().join("artifacts.tar");
-    let inside = checked.open(&keys, request.identity, &archive)?;
+    let archive = Archive(network.record.directory().join("artifacts.tar"));
+    let inside = checked.open(&keys, request.identity, &archive.0)?;
     drop(keys);
     let ready = judge(&header, &inside, request)?;
     let confirmed = network.record.confirmed()?;
@@ -131,9 +141,7 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
     tell();
     let standing = network.standing(&name, &request.backend)?;
     // Packets go again. What may run comes last: it can be large, and nobody waits for it as much.
-    let artifacts = admit(data, &inside, &archive)?;
-    let listed = inside.small.get(&Item::ArtifactDigests).map(|bytes| bytes.as_slice());
-    let listed = listed.unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+    let artifacts = admit(data, &inside, &archive.0)?;
     Ok(Rebuilt {
         bundle,
         header,
@@ -142,7 +150,7 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         state: standing.found,
         outcome: applied.outcome,
         artifacts,
-        named_artifacts: listed.saturating_sub(artifacts),
+        missing_artifacts: missing(data, &inside)?,
         unasked,
     })
 }
@@ -262,9 +270,20 @@ fn admit(data: &DataDir, inside: &Inside, archive: &Path) -> Result<usize> {
     }
     let fail = |source| RecoveryError::File { path: archive.to_owned(), source };
     let file = File::open(archive).map_err(fail)?;
-    let admitted = artifact::import(data, &Trust::load(data)?, BufReader::new(file))?;
-    match fs::remove_file(archive) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fail(e).into()),
-        _ => Ok(admitted.len()),
+    Ok(artifact::import(data, &Trust::load(data)?, BufReader::new(file))?.len())
+}
+
+/// How many of the artifacts that the old node had are not here.
+fn missing(data: &DataDir, inside: &Inside) -> Result<usize> {
+    let Some(list) = inside.small.get(&Item::ArtifactDigests) else { return Ok(0) };
+    let store = data.store()?;
+    let mut missing = 0;
+    for line in String::from_utf8_lossy(list).lines() {
+        if let Ok(digest) = line.parse::<Digest>()
+            && !store.contains(&digest)?
+        {
+            missing += 1;
+        }
     }
+    Ok(missing)
 }
