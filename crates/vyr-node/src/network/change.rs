@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vyr_base::Digest;
-use vyr_net::{Ability, Backend, Op, State, ops, undo, wanted};
+use vyr_net::{Ability, Backend, Op, State, greet, met, ops, undo, wanted};
 use vyr_plan::{ApprovalError, Plan, Root, Signed, approve, prove};
 
 use super::backends::able;
@@ -16,7 +16,7 @@ use super::timer::Timer;
 use super::{BackendChoice, Last, LinkKeys, NetworkError, Pending, Phase};
 
 /// How often a way back is tried before it is said that it fails.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 4;
 
 /// How long a probe waits for its connection.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
@@ -222,11 +222,13 @@ impl Network {
         self.record.forget(&lock, &base.into_iter().chain([digest]).collect::<Vec<_>>())?;
         let within = request.within.unwrap_or(PROBE_PATIENCE * 2);
         let (choice, by) = (request.backend.clone(), request.by);
+        let met = met(&observed, &want);
         let states = (before, want);
         let mut change =
             pending(digest, base, request.machine, by, within, choice, states).map_err(
                 |source| NetworkError::File { path: self.record.directory().to_owned(), source },
             )?;
+        change.met = met;
         self.record.set_pending(&lock, &change)?;
         let timer = match Timer::arm(self.record.directory(), &change) {
             Ok(timer) => timer,
@@ -398,6 +400,8 @@ impl Network {
             if left.is_empty() {
                 return self.close(lock, change, "taken back", why);
             }
+            // Those who come back do not know that they were gone.
+            greet(&mut left, &change.met);
             backend.apply(&left, &self.keys())?;
         }
         let found = backend.read()?.state_for(&before);

@@ -161,6 +161,11 @@ impl Keys for LinkKeys {
 }
 
 impl LinkKeys {
+    /// The private key that takes over from a link's own, if there is one.
+    pub(super) fn next_private_key(&self, link: &str) -> Option<Zeroizing<[u8; 32]>> {
+        self.bytes(link, Which::Next)
+    }
+
     fn bytes(&self, link: &str, which: Which) -> Option<Zeroizing<[u8; 32]>> {
         let text = self.text(link, which).ok()??;
         let mut bytes = Zeroizing::new([0; 32]);

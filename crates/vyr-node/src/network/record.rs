@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
-use vyr_net::{Move, State};
+use vyr_net::{Met, Move, State};
 use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals};
 use vyr_plan::plan::PLAN_BYTES_MAX;
 use vyr_plan::{Plan, Signed};
@@ -75,6 +75,9 @@ pub struct Pending {
     pub before: State,
     /// The host as it is to be.
     pub wanted: State,
+    /// Where those were met who have no place in it.
+    #[serde(default)]
+    pub met: Vec<Met>,
 }
 
 /// How the last change ended.
@@ -155,6 +158,7 @@ pub(super) fn pending(
         phase: Phase::Changing,
         before: states.0,
         wanted: states.1,
+        met: Vec::new(),
     })
 }
 
@@ -301,6 +305,11 @@ impl Record {
             return Err(NetworkError::Record { path: self.directory.join(MOVED), why });
         }
         Ok(file.moved)
+    }
+
+    /// Their file, for a bundle.
+    pub(super) fn moved_bytes(&self) -> Result<Option<Vec<u8>>, NetworkError> {
+        self.read(MOVED, MOVED_BYTES_MAX)
     }
 
     pub(super) fn set_moved(&self, _: &Lock, moved: Vec<Moved>) -> Result<(), NetworkError> {

@@ -30,6 +30,10 @@ pub enum Item {
     Checkpoint,
     /// `keys/<link>`: the private key of a link.
     Key(String),
+    /// `moved.json`: the staged keys that have taken over.
+    Moved,
+    /// `next/<link>`: the private key that takes over from a link's own.
+    NextKey(String),
     /// `plans/<hex>.approvals`: who approved a plan.
     Approvals(Digest),
     /// `plans/<hex>.json`: a plan.
@@ -49,7 +53,8 @@ impl Item {
             Self::Artifacts => ARTIFACTS_BYTES_MAX,
             Self::ArtifactDigests => 16 << 20,
             Self::Checkpoint => 64 << 10,
-            Self::Key(_) => 256,
+            Self::Key(_) | Self::NextKey(_) => 256,
+            Self::Moved => 16 << 20,
             Self::Approvals(_) => APPROVALS_BYTES_MAX as u64,
             Self::Plan(_) => PLAN_BYTES_MAX as u64,
             Self::AllowedSigners | Self::RevokedKeys => 4 << 20,
@@ -65,6 +70,8 @@ impl fmt::Display for Item {
             Self::ArtifactDigests => f.write_str("artifacts.txt"),
             Self::Checkpoint => f.write_str("checkpoint.json"),
             Self::Key(link) => write!(f, "keys/{link}"),
+            Self::Moved => f.write_str("moved.json"),
+            Self::NextKey(link) => write!(f, "next/{link}"),
             Self::Approvals(plan) => write!(f, "plans/{}.approvals", plan.hex()),
             Self::Plan(plan) => write!(f, "plans/{}.json", plan.hex()),
             Self::AllowedSigners => f.write_str("trust/allowed_signers"),
@@ -83,11 +90,13 @@ impl FromStr for Item {
             "artifacts.tar" => Some(Self::Artifacts),
             "artifacts.txt" => Some(Self::ArtifactDigests),
             "checkpoint.json" => Some(Self::Checkpoint),
+            "moved.json" => Some(Self::Moved),
             "trust/allowed_signers" => Some(Self::AllowedSigners),
             "trust/revoked_keys" => Some(Self::RevokedKeys),
             "vyr.lock" => Some(Self::Lock),
             _ => match text.split_once('/') {
                 Some(("keys", link)) => is_link(link).then(|| Self::Key(link.to_owned())),
+                Some(("next", link)) => is_link(link).then(|| Self::NextKey(link.to_owned())),
                 Some(("plans", file)) => match file.split_once('.') {
                     Some((hex, "json")) => digest(hex).map(Self::Plan),
                     Some((hex, "approvals")) => digest(hex).map(Self::Approvals),
@@ -226,6 +235,8 @@ mod tests {
             entry(Item::Plan(plan), 1000),
             entry(Item::Approvals(plan), 10),
             entry(Item::Key("vyr-office".into()), 45),
+            entry(Item::NextKey("vyr-office".into()), 45),
+            entry(Item::Moved, 30),
             entry(Item::Artifacts, 1 << 33),
             entry(Item::ArtifactDigests, 1),
             entry(Item::Checkpoint, 1),

@@ -398,9 +398,23 @@ fn traffic_comes_back_when_a_plan_locks_it_out() {
     let before = office.seen();
     let lockout = office.plan("revoked");
     office.vyr(&office.apply(&site, &lockout, &["--confirm-within", "3s"]));
-    assert!(!office.answers(), "the judge sees what it looks for");
+    assert!(!office.seen().contains(&office.keys[0].1), "the judge sees what it looks for");
+    // The client says nothing meanwhile: it does not know that it was gone, and would send with its
+    // old session for 15 seconds. It is greeted.
+    let shook = || {
+        let all = office.server.run("wg", &["show", &office.link, "latest-handshakes"], "");
+        let all = all.expect("a link");
+        let own = all.lines().find_map(|line| line.strip_prefix(&office.keys[0].1));
+        own.is_some_and(|seconds| seconds.trim() != "0")
+    };
+    until("a greeting", shook);
     until("traffic", || office.answers());
+    until("the end of the change", || office.fails(&["rollback"]).0 == Some(4));
     assert_eq!(office.seen(), before);
+    let all = office.server.run("wg", &["show", &office.link, "persistent-keepalive"], "");
+    for line in all.expect("a link").lines() {
+        assert!(line.ends_with("\toff"), "it is greeted for good: {line}");
+    }
     let (code, said) = office.fails(&["rollback"]);
     assert!(code == Some(4) && said.contains("taken back"), "{said}");
 }

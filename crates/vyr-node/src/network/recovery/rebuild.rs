@@ -226,7 +226,8 @@ fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
     for (item, bytes) in &inside.small {
         let name = match item {
             Item::Key(link) => format!("keys/{link}.key"),
-            Item::Plan(_) | Item::Approvals(_) | Item::Lock => item.to_string(),
+            Item::NextKey(link) => format!("keys/{link}.next.key"),
+            Item::Moved | Item::Plan(_) | Item::Approvals(_) | Item::Lock => item.to_string(),
             Item::AllowedSigners | Item::RevokedKeys => {
                 trust_file(data, item, bytes)?;
                 continue;
@@ -242,7 +243,7 @@ fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
         let path = directory.join(name);
         let fail = |source| RecoveryError::File { path: path.clone(), source };
         write_once(&path, bytes).map_err(fail)?;
-        if matches!(item, Item::Key(_)) {
+        if matches!(item, Item::Key(_) | Item::NextKey(_)) {
             let found = Zeroizing::new(fs::read(&path).map_err(fail)?);
             if found.trim_ascii_end() != bytes.trim_ascii_end() {
                 return Err(RecoveryError::OtherKey { path }.into());

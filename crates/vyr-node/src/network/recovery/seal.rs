@@ -218,6 +218,12 @@ fn gather(
         let missing = || RecoveryError::Lacks(format!("private key of {}", link.name));
         let key = keys.private_key(&link.name).ok_or_else(missing)?;
         put(Item::Key(link.name.clone()), key_text(&key).as_bytes().to_vec());
+        if let Some(next) = keys.next_private_key(&link.name) {
+            put(Item::NextKey(link.name.clone()), key_text(&next).as_bytes().to_vec());
+        }
+    }
+    if let Some(moved) = network.record.moved_bytes()? {
+        put(Item::Moved, moved);
     }
     for (item, path) in
         [(Item::AllowedSigners, data.allowed_signers()), (Item::RevokedKeys, data.revoked_keys())]
