@@ -19,6 +19,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -341,7 +342,7 @@ impl Shared {
         let mut state = self.lock();
         state.again.push_back(guest);
         // The thread whose guest yielded looks for more at once.
-        if IN_TURN.get() && state.again.len() == 1 && state.jobs.is_empty() {
+        if LOOKS_NEXT.get() && state.again.len() == 1 && state.jobs.is_empty() {
             return;
         }
         let (idle, is_busy) = state.call();
@@ -352,14 +353,14 @@ impl Shared {
 }
 
 thread_local! {
-    /// A guest has its turn on this thread.
-    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+    /// A guest has its turn on this thread, which looks at the queue after it.
+    static LOOKS_NEXT: Cell<bool> = const { Cell::new(false) };
 }
 
-fn turn(guest: Runnable) {
-    IN_TURN.set(true);
+fn turn(guest: Runnable, looks_next: bool) {
+    LOOKS_NEXT.set(looks_next);
     guest.run();
-    IN_TURN.set(false);
+    LOOKS_NEXT.set(false);
 }
 
 /// Counts the guests that had their first turn on a thread, and have not ended.
@@ -393,8 +394,19 @@ fn guest(
         of_run.free_slot();
         on_done(outcome);
     };
+    // What it waits for is on the runtime of this thread, wherever its turns are: only this thread
+    // counts it, and lets that runtime have its turn.
+    let home = tokio::runtime::Handle::current();
+    let at_home = async move {
+        let mut run = pin!(run);
+        poll_fn(|cx| {
+            let _home = home.enter();
+            run.as_mut().poll(cx)
+        })
+        .await;
+    };
     let of_turns = Arc::clone(shared);
-    let (guest, ends) = async_task::spawn(run, move |guest| of_turns.again(guest));
+    let (guest, ends) = async_task::spawn(at_home, move |guest| of_turns.again(guest));
     ends.detach();
     guest
 }
@@ -424,7 +436,12 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
         };
         match next {
             Turn::Run => {}
-            Turn::Again(guest) => turn(guest),
+            Turn::Again(guest) => {
+                // It may take its time, and outcomes do not wait for that.
+                (shared.settled)();
+                last_settled = Instant::now();
+                turn(guest, true);
+            }
             Turn::Read(source) => {
                 (shared.settled)();
                 guided.idle(true);
@@ -435,11 +452,13 @@ async fn work(worker: usize, engine: Engine, shared: Arc<Shared>) {
             }
             Turn::End => break,
         }
+        let mut left = batch.len();
         for (work, on_done) in batch.drain(..) {
+            left -= 1;
             match work {
                 Work::Run(job) => {
                     let resident = Resident::new(&residents);
-                    turn(guest(*job, on_done, &engine, &shared, resident));
+                    turn(guest(*job, on_done, &engine, &shared, resident), left == 0);
                 }
                 Work::Known(outcome) => {
                     shared.free_slot();
