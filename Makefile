@@ -1,7 +1,7 @@
 # The ways in. Each one checks the machine first (scripts/setup.sh), then calls what does it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-guidance test test-full
+.PHONY: help build demo demo-guidance demo-network test test-full
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -14,6 +14,9 @@ demo: ## sign, run and verify one task on real events
 
 demo-guidance: ## short tasks beside hogs, with guidance off and on
 	scripts/setup.sh demo-guidance scripts/demo-guidance.sh
+
+demo-network: ## a network planned, applied, locked out of and rebuilt while packets flow (root)
+	scripts/setup.sh demo-network scripts/demo-network.sh
 
 test: ## run every check there is
 	scripts/setup.sh test cargo xtask ci

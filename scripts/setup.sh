@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that this machine has what a task of the Makefile needs, then runs the task.
 #
-#   scripts/setup.sh build|demo|demo-guidance|test|test-full [COMMAND [ARGUMENT..]]
+#   scripts/setup.sh build|demo|demo-guidance|demo-network|test|test-full [COMMAND [ARGUMENT..]]
 #
 # As root on a system with apt-get it installs the packages that are missing and says why. As
 # anyone else it says what to install. It ends with 1 only for what the task cannot do without;
@@ -12,17 +12,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-task=${1:?usage: scripts/setup.sh build|demo|demo-guidance|test|test-full [COMMAND [ARGUMENT..]]}
+task=${1:?usage: scripts/setup.sh build|demo|demo-guidance|demo-network|test|test-full [COMMAND [ARGUMENT..]]}
 shift
 full=
 case $task in
-    build | demo | demo-guidance | test) ;;
+    build | demo | demo-guidance | demo-network | test) ;;
     test-full)
         full=yes
         task=test
         ;;
     *)
-        echo "setup: no task $task; there are build, demo, demo-guidance, test and test-full" >&2
+        echo "setup: no task $task; there are build, demo, demo-guidance, demo-network, test and" \
+            "test-full" >&2
         exit 1
         ;;
 esac
@@ -61,6 +62,13 @@ want libelf.h libelf-dev "loads them"
 want zlib.h zlib1g-dev "loads them"
 if [[ $task == demo || $task == test ]]; then
     need ssh-keygen openssh-client "checks our signatures with a program that is not ours"
+fi
+if [[ $task == demo-network ]]; then
+    need nft nftables "loads our firewalls into a kernel"
+    need ip iproute2 "makes the networks of the demo"
+    need wg wireguard-tools "gives the device what was exported, and looks at the router"
+    need wireguard-go wireguard-go "carries the tunnel"
+    need ping iputils-ping "sends the packets that are counted"
 fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
