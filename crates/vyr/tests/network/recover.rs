@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::apply::{Plane, until};
@@ -285,6 +288,36 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
         &words(&rebuild(&town, &bundle, &["--machine", "nas", "--at-least", "1"])),
     );
     assert_ne!(town.seen(&blank), nothing);
+}
+
+#[test]
+fn a_bundle_that_waits_for_its_signature_holds_nobody_up() {
+    if !can_build("recover::a_bundle_that_waits_for_its_signature_holds_nobody_up") {
+        return;
+    }
+    let town = Town::new("w");
+    let old = town.host(ROUTER);
+    let _plane = Plane::start(&old, &town.link);
+    let plan = town.plan(1);
+    town.apply(&old, "old", &plan);
+    let (public, bundle, agent) =
+        (town.text("op.pub"), town.text("nas.bundle"), town.path("agent"));
+    let listener = UnixListener::bind(&agent).expect("a socket");
+    let mut child = old.inside(|| {
+        let arguments = ["bundle", "--key", &public, "--out", &bundle];
+        let mut command = town.command("old", &arguments);
+        command.env("SSH_AUTH_SOCK", &agent).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("vyr starts")
+    });
+    // It asks for the signature, and whoever has the key is not there.
+    let (waiting, _) = listener.accept().expect("it asks");
+    let lock = fs::File::open(town.path("old/network/lock")).expect("it was made");
+    let free = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(free, Ok(()), "somebody holds the lock");
+    drop((lock, waiting, listener));
+    assert_eq!(child.wait().expect("ours").code(), Some(3), "nobody signed");
+    let is_left = |file: &PathBuf| file.to_string_lossy().contains("bundle");
+    assert!(!files(&town.path("")).iter().any(is_left), "something of it is left");
 }
 
 #[test]

@@ -58,9 +58,12 @@ pub struct Bundled {
     pub bytes: u64,
 }
 
+/// All that goes in but the artifacts.
+type Small = Vec<(Item, Zeroizing<Vec<u8>>)>;
+
 /// What goes in: small things in memory, the artifacts in a file.
 struct Gathered {
-    small: Vec<(Item, Zeroizing<Vec<u8>>)>,
+    small: Small,
     artifacts: Option<Scratch>,
 }
 
@@ -117,8 +120,9 @@ impl<W: Write> Write for Tee<W> {
 /// Writes the bundle of this host: its confirmed plan, what waits, and what it needs to be again.
 pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
     let network = Network::open(data.path())?;
-    // Nobody confirms another plan in between.
-    let _lock = network.record.lock()?;
+    // Nobody confirms another plan while its parts are read. What takes long comes without the lock:
+    // an agent may wait for a touch, and a change must be taken back in time all the same.
+    let lock = network.record.lock()?;
     let bytes = network.record.confirmed_bytes()?.ok_or(NetworkError::NoPlan)?;
     let (digest, plan) = (Digest::of(&bytes), Plan::parse(&bytes)?);
     let host = network.record.host()?.ok_or(NetworkError::NoPlan)?;
@@ -131,7 +135,10 @@ pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
         return Err(RecoveryError::Exists(request.out.to_owned()).into());
     }
     let encryptor = encryptor(digest, &plan.recovery)?;
-    let gathered = gather(data, &network, request, (&plan, machine), digest, bytes)?;
+    let mut small = gather(data, &network, request, (&plan, machine), digest, bytes)?;
+    drop(lock);
+    let artifacts = artifacts(data, &network, request, &mut small)?;
+    let gathered = Gathered { small, artifacts };
 
     let directory = request.out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
@@ -188,7 +195,7 @@ fn gather(
     (plan, machine): (&Plan, &Machine),
     digest: Digest,
     bytes: Vec<u8>,
-) -> Result<Gathered> {
+) -> Result<Small> {
     let mut small = Vec::new();
     let mut put = |item: Item, bytes: Vec<u8>| small.push((item, Zeroizing::new(bytes)));
     let approvals = network.record.approvals(&digest)?.ok_or(RecoveryError::NoApprovals(digest))?;
@@ -240,8 +247,7 @@ fn gather(
     if let Some(checkpoint) = checkpoint(data)? {
         put(Item::Checkpoint, checkpoint);
     }
-    let artifacts = artifacts(data, network, request, &mut put)?;
-    Ok(Gathered { small, artifacts })
+    Ok(small)
 }
 
 /// The last checkpoint that the node's journal kept.
@@ -263,7 +269,7 @@ fn artifacts(
     data: &DataDir,
     network: &Network,
     request: &BundleRequest<'_>,
-    put: &mut impl FnMut(Item, Vec<u8>),
+    small: &mut Small,
 ) -> Result<Option<Scratch>> {
     if !data.path().join("store").exists() || !data.allowed_signers().exists() {
         return Ok(None);
@@ -277,7 +283,7 @@ fn artifacts(
         return Ok(None);
     }
     let lines: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
-    put(Item::ArtifactDigests, lines.into_bytes());
+    small.push((Item::ArtifactDigests, Zeroizing::new(lines.into_bytes())));
     if request.digests_only {
         return Ok(None);
     }
