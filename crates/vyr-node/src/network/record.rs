@@ -339,15 +339,8 @@ impl Record {
         removed.map_err(|source| NetworkError::File { path, source })
     }
 
-    /// Keeps a plan, and who approved it, beside the change that leads to it.
-    pub(super) fn keep(
-        &self,
-        plan: &Digest,
-        bytes: &[u8],
-        signed: &[Signed],
-    ) -> Result<(), NetworkError> {
-        // The approvals first: a plan that is here can be bundled.
-        self.keep_approvals(plan, signed)?;
+    /// Keeps a plan beside the change that leads to it.
+    pub(super) fn keep(&self, plan: &Digest, bytes: &[u8]) -> Result<(), NetworkError> {
         self.write(&file_of(plan, "json"), bytes)
     }
 
@@ -453,7 +446,8 @@ mod tests {
         let plan = |number: usize| Digest::of(&number.to_le_bytes());
         let signed = [Signed { name: "a".into(), text: b"t".into(), signature: b"s".into() }];
         for number in 0..40_usize {
-            record.keep(&plan(number), &number.to_le_bytes(), &signed).expect("written");
+            record.keep_approvals(&plan(number), &signed).expect("written");
+            record.keep(&plan(number), &number.to_le_bytes()).expect("written");
             // Clocks of file systems are coarse; which is older must be known.
             let file = record.directory.join(file_of(&plan(number), "json"));
             let at = std::time::UNIX_EPOCH + Duration::from_secs(number as u64);

@@ -194,6 +194,25 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
     assert!(code == Some(4) && said.contains(&format!("vyr apply {plan}")), "{said}");
     assert!(!town.path("nas.bundle").exists());
     town.apply(&old, "old", &plan);
+    let kept = fs::read(&approvals).expect("kept");
+    // Nor is one made with approvals that do not count, whatever they are. The site's count again.
+    fs::write(&approvals, "{\"signed\":[],\"version\":1}").expect("ours");
+    let (code, said) = town.fails(&old, "old", &["bundle", "--key", &key, "--out", &bundle]);
+    assert!(code == Some(4) && said.contains(&format!("vyr apply {plan}")), "{said}");
+    assert!(!town.path("nas.bundle").exists());
+    town.apply(&old, "old", &plan);
+    assert_eq!(fs::read(&approvals).expect("kept"), kept);
+    // What is kept is not replaced by what nobody checks: with nothing to do, and with something.
+    let ours = files(&town.path("site/plans"));
+    let signatures: Vec<_> =
+        ours.iter().filter(|file| file.extension() == Some("sig".as_ref())).collect();
+    let whole: Vec<_> = signatures.iter().map(|file| fs::read(file).expect("ours")).collect();
+    signatures.iter().for_each(|file| fs::write(file, "none").expect("ours"));
+    town.apply(&old, "old", &plan);
+    old.run("ip", &["link", "set", &town.link, "mtu", "1300"], "").expect("set");
+    town.apply(&old, "old", &plan);
+    assert_eq!(fs::read(&approvals).expect("kept"), kept);
+    signatures.iter().zip(whole).for_each(|(file, text)| fs::write(file, text).expect("ours"));
     seal("op", &bundle);
     let strange = town.text("strange.bundle");
     seal("stranger", &strange);

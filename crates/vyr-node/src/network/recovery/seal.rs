@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 
 use super::RecoveryError;
 use super::identity::encryptor;
-use super::rebuild::key_text;
+use super::open::Small;
+use super::rebuild::{judge, key_text};
 use crate::keys::SigningKey;
 use crate::network::{Network, NetworkError};
 use crate::{DataDir, Result};
@@ -57,9 +58,6 @@ pub struct Bundled {
     /// Bytes of the file.
     pub bytes: u64,
 }
-
-/// All that goes in but the artifacts.
-type Small = Vec<(Item, Zeroizing<Vec<u8>>)>;
 
 /// What goes in: small things in memory, the artifacts in a file.
 struct Gathered {
@@ -137,6 +135,12 @@ pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
     let encryptor = encryptor(digest, &plan.recovery)?;
     let mut small = gather(data, &network, request, (&plan, machine), digest, bytes)?;
     drop(lock);
+    // What cannot be rebuilt is not written.
+    judge(digest, &host.machine, &small, None, 0).map_err(|e| match e {
+        // Whatever was kept, it does not say that.
+        RecoveryError::Approval(_) => RecoveryError::NoApprovals(digest),
+        e => e,
+    })?;
     let artifacts = artifacts(data, &network, request, &mut small)?;
     let gathered = Gathered { small, artifacts };
 
@@ -196,8 +200,10 @@ fn gather(
     digest: Digest,
     bytes: Vec<u8>,
 ) -> Result<Small> {
-    let mut small = Vec::new();
-    let mut put = |item: Item, bytes: Vec<u8>| small.push((item, Zeroizing::new(bytes)));
+    let mut small = Small::new();
+    let mut put = |item: Item, bytes: Vec<u8>| {
+        small.insert(item, Zeroizing::new(bytes));
+    };
     let approvals = network.record.approvals(&digest)?.ok_or(RecoveryError::NoApprovals(digest))?;
     put(Item::Approvals(digest), approvals);
     put(Item::Plan(digest), bytes);
@@ -283,7 +289,7 @@ fn artifacts(
         return Ok(None);
     }
     let lines: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
-    small.push((Item::ArtifactDigests, Zeroizing::new(lines.into_bytes())));
+    small.insert(Item::ArtifactDigests, Zeroizing::new(lines.into_bytes()));
     if request.digests_only {
         return Ok(None);
     }
@@ -297,9 +303,8 @@ fn encrypt(
     encryptor: age::Encryptor,
     to: &mut Scratch,
 ) -> std::result::Result<(Contents, Payload), RecoveryError> {
-    let Gathered { mut small, mut artifacts } = gathered;
-    small.sort_by_key(|(item, _)| item.to_string());
-    let entry = |(item, bytes): &(Item, Zeroizing<Vec<u8>>)| Entry {
+    let Gathered { small, mut artifacts } = gathered;
+    let entry = |(item, bytes): (&Item, &Zeroizing<Vec<u8>>)| Entry {
         item: item.clone(),
         bytes: bytes.len() as u64,
         digest: Digest::of(bytes),
@@ -326,8 +331,7 @@ fn encrypt(
                 io::copy(&mut scratch.file, &mut writer).map_err(&fail)?;
             }
             (item, _) => {
-                let found = small.iter().find(|(own, _)| own == item);
-                let (_, bytes) = found.expect("the list was made of these");
+                let bytes = small.get(item).expect("the list was made of these");
                 writer.write_all(bytes).map_err(&fail)?;
             }
         }
