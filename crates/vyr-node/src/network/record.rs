@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_net::{Met, Move, State};
-use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals};
+use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals, MOVED_BYTES_MAX};
 use vyr_plan::plan::PLAN_BYTES_MAX;
 use vyr_plan::{Plan, Signed};
 
@@ -24,9 +24,8 @@ const PENDING_BYTES_MAX: usize = 256 << 20;
 /// Plans that are kept besides the confirmed one and the one that waits.
 const PLANS_KEPT: usize = 16;
 
-/// The file of [`Moved`], and bytes of it: each device of a site, at most.
+/// The file of [`Moved`].
 const MOVED: &str = "moved.json";
-const MOVED_BYTES_MAX: usize = 64 << 20;
 
 /// How long one process waits for another's change.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -310,6 +310,78 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
 }
 
 #[test]
+fn keys_that_took_over_are_taken_along() {
+    if !can_build("recover::keys_that_took_over_are_taken_along") {
+        return;
+    }
+    let town = Town::new("m");
+    let old = town.host(ROUTER);
+    let plane = Plane::start(&old, &town.link);
+    // Ana's device has a next key, which its plan allows.
+    let private = town.client.run("wg", &["genkey"], "").expect("wg is there");
+    let public = town.client.run("wg", &["pubkey"], &private).expect("wg is there");
+    town.clients(1);
+    let list = town.path("site/clients.toml");
+    let text = fs::read_to_string(&list).expect("a list");
+    let line = text.lines().find(|line| line.contains("\"c0\"")).expect("Ana's");
+    let key = line.split("public_key = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let staged = line.replace(key.expect("a key"), public.trim()).replace("active", "staged");
+    fs::write(&list, text.replace(line, &format!("{line}\n{staged}"))).expect("ours");
+    let plan = town.signed();
+    town.connect();
+    town.apply(&old, "old", &plan);
+    until("the tunnel", || town.forwards());
+    let device = town.path("ana.setconf");
+    let text = fs::read_to_string(&device).expect("ours");
+    let line = text.lines().find(|line| line.starts_with("PrivateKey")).expect("a key");
+    let next = format!("PrivateKey = {}", private.trim());
+    fs::write(&device, text.replace(line, &next)).expect("ours");
+    town.lower();
+    town.raise();
+    until("the move", || {
+        town.forwards();
+        let look = ["client", "move", "--json", "--machine", "nas", "--backend", "userspace"];
+        let body: Value = serde_json::from_str(&town.vyr(&old, "old", &look)).expect("JSON");
+        body["keys"][0]["stage"] == "moved"
+    });
+    until("the tunnel", || town.forwards());
+    let (digest, seen) = (found(&town, &old, "old"), town.seen(&old));
+    // The router's own key is called the next one still, as if it had died when that was confirmed.
+    let file = |data: &str, which: &str| {
+        town.path(&format!("{data}/network/keys/{}{which}.key", town.link))
+    };
+    fs::rename(file("old", ""), file("old", ".next")).expect("ours");
+    fs::write(file("old", ""), &private).expect("ours");
+    let own = fs::read(file("old", ".next")).expect("a key");
+    let (op, bundle) = (town.text("op"), town.text("nas.bundle"));
+    town.vyr(&old, "old", &["bundle", "--key", &op, "--out", &bundle]);
+    town.burn(old, plane);
+    town.lower();
+
+    let blank = town.host(ROUTER);
+    let _plane = Plane::start(&blank, &town.link);
+    // What a rebuild that was taken back has left: the moves are gone, as their plan is.
+    fs::create_dir_all(town.path("new/network")).expect("ours");
+    let moved = town.path("new/network/moved.json");
+    fs::write(&moved, "{\"version\":1,\"moved\":[]}").expect("ours");
+    let arguments = rebuild(&town, &bundle, &["--json"]);
+    let body: Value =
+        serde_json::from_str(&town.vyr(&blank, "new", &words(&arguments))).expect("JSON");
+    assert_eq!(body["found"], Value::from(digest.as_str()), "the host is the old one");
+    assert_eq!(town.seen(&blank), seen);
+    assert_eq!(fs::read(file("new", "")).expect("a key"), own);
+    assert!(!file("new", ".next").exists(), "the next key is one's own by now");
+    town.raise();
+    until("the tunnel", || town.forwards());
+    // A host that goes on keeps its own record.
+    let kept = fs::read(&moved).expect("written");
+    assert!(String::from_utf8_lossy(&kept).contains(public.trim()));
+    fs::write(&moved, [&kept[..], b"\n"].concat()).expect("ours");
+    town.vyr(&blank, "new", &words(&arguments));
+    assert_eq!(fs::read(&moved).expect("written"), [&kept[..], b"\n"].concat());
+}
+
+#[test]
 fn a_bundle_that_waits_for_its_signature_holds_nobody_up() {
     if !can_build("recover::a_bundle_that_waits_for_its_signature_holds_nobody_up") {
         return;

@@ -21,6 +21,7 @@ use super::open::{Inside, Small, look};
 use super::{RecoveryError, twin};
 use crate::data_dir::{replace, write_once};
 use crate::network::change::{Authority, newer};
+use crate::network::record::Lock;
 use crate::network::{ApplyRequest, BackendChoice, Network, Outcome};
 use crate::{DataDir, Result, Trust, artifact};
 
@@ -127,7 +128,11 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         (false, Err(e)) => return Err(e.into()),
     };
 
-    store(data, &network, &inside)?;
+    let lock = network.record.lock()?;
+    // What a run that died left is taken back first: with it goes what it brought of moved keys.
+    network.recover(&lock)?;
+    store(data, &network, &lock, &inside)?;
+    drop(lock);
     // Otherwise they send to the old one for another minute. Twice, because a frame may be lost;
     // who cannot be told asks in the end.
     let tell = || announce().err().map(|e| format!("neighbours were not told: {e}"));
@@ -232,8 +237,13 @@ pub(super) fn key_text(key: &[u8; 32]) -> Zeroizing<String> {
 }
 
 /// Puts everything but artifacts where it was. What is there already stays; another key is a refusal.
-fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
-    let directory = network.record.directory();
+/// But for keys that took over under plans of which none holds here.
+fn store(data: &DataDir, network: &Network, lock: &Lock, inside: &Inside) -> Result<()> {
+    let (record, directory) = (&network.record, network.record.directory());
+    let is_blank = record.confirmed_bytes()?.is_none() && record.pending()?.is_none();
+    if is_blank {
+        record.set_moved(lock, Vec::new())?;
+    }
     for (item, bytes) in &inside.small {
         let name = match item {
             Item::Key(link) => format!("keys/{link}.key"),
@@ -253,7 +263,8 @@ fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
         };
         let path = directory.join(name);
         let fail = |source| RecoveryError::File { path: path.clone(), source };
-        write_once(&path, bytes).map_err(fail)?;
+        let write = if is_blank && *item == Item::Moved { replace } else { write_once };
+        write(&path, bytes).map_err(fail)?;
         if matches!(item, Item::Key(_) | Item::NextKey(_)) {
             let found = Zeroizing::new(fs::read(&path).map_err(fail)?);
             if found.trim_ascii_end() != bytes.trim_ascii_end() {

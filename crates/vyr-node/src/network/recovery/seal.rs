@@ -229,9 +229,10 @@ fn gather(
     keys.check(machine)?;
     for link in &machine.links {
         let missing = || RecoveryError::Lacks(format!("private key of {}", link.name));
-        let key = keys.private_key(&link.name).ok_or_else(missing)?;
+        // The plan's, which is still called the next one if whoever confirmed the plan died then.
+        let key = keys.private_key_of(&link.name, &link.public_key).ok_or_else(missing)?;
         put(Item::Key(link.name.clone()), key_text(&key).as_bytes().to_vec());
-        if let Some(next) = keys.next_private_key(&link.name) {
+        if let Some(next) = keys.next_private_key(&link.name).filter(|next| *next != key) {
             put(Item::NextKey(link.name.clone()), key_text(&next).as_bytes().to_vec());
         }
     }
