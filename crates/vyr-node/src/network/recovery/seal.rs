@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use vyr_artifact::{Namespace, SIGNATURE_ARTIFACT_TYPE, signed_bytes};
 use vyr_base::{Digest, Hasher};
 use vyr_journal_sql::Reader;
@@ -72,12 +74,12 @@ struct Scratch {
 }
 
 impl Scratch {
+    /// Follows no link, and takes nobody's file: others may write into the directory.
     fn new(path: PathBuf) -> std::result::Result<Self, RecoveryError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&path)
             .map_err(|source| RecoveryError::File { path: path.clone(), source })?;
@@ -169,11 +171,9 @@ pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
     whole.file.write_all(&head).map_err(&fail)?;
     let copied = io::copy(&mut payload.file, &mut whole.file).map_err(&fail)?;
     whole.file.sync_all().map_err(&fail)?;
-    match fs::hard_link(&whole.path, request.out) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(RecoveryError::Exists(request.out.to_owned()).into());
-        }
-        linked => linked.map_err(&fail)?,
+    match renameat_with(CWD, &whole.path, CWD, request.out, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Err(RecoveryError::Exists(request.out.to_owned()).into()),
+        renamed => renamed.map_err(|e| fail(e.into()))?,
     }
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(&fail)?;
     Ok(Bundled {
@@ -294,7 +294,8 @@ fn artifacts(
     if request.digests_only {
         return Ok(None);
     }
-    let mut scratch = Scratch::new(network.record.directory().join("artifacts.tar"))?;
+    let name = format!("artifacts-{}.tar", std::process::id());
+    let mut scratch = Scratch::new(network.record.directory().join(name))?;
     store.export(&digests, BufWriter::new(&mut scratch.file))?;
     Ok(Some(scratch))
 }
@@ -341,4 +342,20 @@ fn encrypt(
     tee.flush().map_err(&fail)?;
     let bytes = tee.hasher.bytes();
     Ok((contents, Payload { bytes, digest: tee.hasher.finish() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_written_through() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (victim, link) = (directory.path().join("victim"), directory.path().join("link"));
+        fs::write(&victim, "theirs").expect("written");
+        std::os::unix::fs::symlink(&victim, &link).expect("made");
+        assert!(Scratch::new(link.clone()).is_err() && Scratch::new(victim.clone()).is_err());
+        assert_eq!(fs::read(&victim).expect("there"), b"theirs");
+        assert!(link.exists(), "what was not made here is not removed here");
+    }
 }
