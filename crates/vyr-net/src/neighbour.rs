@@ -135,13 +135,13 @@ fn ask(
         if let Some(token) = socket.transmit(smoltcp::time::Instant::ZERO) {
             token.consume(question.len(), |frame| frame.copy_from_slice(&question));
         }
-        loop {
-            let left = (pause * number).saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            wait(socket.as_raw_fd(), Some(left.max(Duration::from_millis(1)).into()))?;
-            while let Some((token, _)) = socket.receive(smoltcp::time::Instant::ZERO) {
+        let left = || (pause * number).saturating_sub(begun.elapsed());
+        while !left().is_zero() {
+            wait(socket.as_raw_fd(), Some(left().max(Duration::from_millis(1)).into()))?;
+            // Whoever floods the wire keeps nobody here for longer.
+            while !left().is_zero()
+                && let Some((token, _)) = socket.receive(smoltcp::time::Instant::ZERO)
+            {
                 if let Some(found) = token.consume(|frame| claims(frame, address, own)) {
                     return Ok(Some(found));
                 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use vyr_base::Digest;
 use vyr_net::{Ability, Backend, Op, State, greet, met, ops, undo, wanted};
+use vyr_plan::bundle::Approvals;
 use vyr_plan::{ApprovalError, Plan, Root, Signed, approve, prove};
 
 use super::backends::able;
@@ -206,9 +207,7 @@ impl Network {
         }
         undo(&steps, &from).map_err(NetworkError::NoWayBack)?;
         if steps.is_empty() && base == Some(digest) {
-            if self.record.approvals(&digest)?.is_none() {
-                self.record.keep_approvals(&digest, request.signed)?;
-            }
+            self.keep_approvals(&plan, &digest, base, request.signed)?;
             applied.outcome = Outcome::Nothing;
             return Ok(applied);
         }
@@ -218,7 +217,9 @@ impl Network {
             None => State::default(),
         };
         let before = observed.state_for(&before);
-        self.record.keep(&digest, request.plan, request.signed)?;
+        // The approvals first: a plan that is here can be bundled.
+        self.keep_approvals(&plan, &digest, base, request.signed)?;
+        self.record.keep(&digest, request.plan)?;
         self.record.forget(&lock, &base.into_iter().chain([digest]).collect::<Vec<_>>())?;
         let within = request.within.unwrap_or(PROBE_PATIENCE * 2);
         let (choice, by) = (request.backend.clone(), request.by);
@@ -260,6 +261,28 @@ impl Network {
         timer.leave().map_err(NetworkError::Timer)?;
         applied.outcome = Outcome::Waits(change.deadline);
         Ok(applied)
+    }
+
+    /// Keeps who approved a plan. Nobody asks who approves the confirmed one again: what comes with it
+    /// is kept if it approves it, and only if nothing that does is kept.
+    fn keep_approvals(
+        &self,
+        plan: &Plan,
+        digest: &Digest,
+        base: Option<Digest>,
+        signed: &[Signed],
+    ) -> Result<(), NetworkError> {
+        if base == Some(*digest) {
+            let root = Root::Keys(&plan.trust);
+            let count =
+                |signed: &[Signed]| approve(plan, digest, root, signed, Timestamp::MIN).is_ok();
+            let kept = self.record.approvals(digest)?;
+            let kept = kept.and_then(|bytes| Approvals::parse(&bytes).ok());
+            if kept.is_some_and(|kept| count(&kept.signed())) || !count(signed) {
+                return Ok(());
+            }
+        }
+        self.record.keep_approvals(digest, signed)
     }
 
     /// Nothing waits: next keys that the confirmed plan names are the links' own from now on.

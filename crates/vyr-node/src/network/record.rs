@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_net::{Met, Move, State};
-use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals};
+use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals, MOVED_BYTES_MAX};
 use vyr_plan::plan::PLAN_BYTES_MAX;
 use vyr_plan::{Plan, Signed};
 
@@ -24,9 +24,8 @@ const PENDING_BYTES_MAX: usize = 256 << 20;
 /// Plans that are kept besides the confirmed one and the one that waits.
 const PLANS_KEPT: usize = 16;
 
-/// The file of [`Moved`], and bytes of it: each device of a site, at most.
+/// The file of [`Moved`].
 const MOVED: &str = "moved.json";
-const MOVED_BYTES_MAX: usize = 64 << 20;
 
 /// How long one process waits for another's change.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -339,15 +338,8 @@ impl Record {
         removed.map_err(|source| NetworkError::File { path, source })
     }
 
-    /// Keeps a plan, and who approved it, beside the change that leads to it.
-    pub(super) fn keep(
-        &self,
-        plan: &Digest,
-        bytes: &[u8],
-        signed: &[Signed],
-    ) -> Result<(), NetworkError> {
-        // The approvals first: a plan that is here can be bundled.
-        self.keep_approvals(plan, signed)?;
+    /// Keeps a plan beside the change that leads to it.
+    pub(super) fn keep(&self, plan: &Digest, bytes: &[u8]) -> Result<(), NetworkError> {
         self.write(&file_of(plan, "json"), bytes)
     }
 
@@ -453,7 +445,8 @@ mod tests {
         let plan = |number: usize| Digest::of(&number.to_le_bytes());
         let signed = [Signed { name: "a".into(), text: b"t".into(), signature: b"s".into() }];
         for number in 0..40_usize {
-            record.keep(&plan(number), &number.to_le_bytes(), &signed).expect("written");
+            record.keep_approvals(&plan(number), &signed).expect("written");
+            record.keep(&plan(number), &number.to_le_bytes()).expect("written");
             // Clocks of file systems are coarse; which is older must be known.
             let file = record.directory.join(file_of(&plan(number), "json"));
             let at = std::time::UNIX_EPOCH + Duration::from_secs(number as u64);

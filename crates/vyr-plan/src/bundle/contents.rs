@@ -14,6 +14,8 @@ use crate::plan::PLAN_BYTES_MAX;
 pub const CONTENTS_BYTES_MAX: usize = 1 << 20;
 /// Entries of the list: a key for each link there can be, a plan with its approvals, the rest.
 pub const ENTRIES_MAX: usize = 4096;
+/// Bytes of the record of keys that have taken over: each device of a site, at most.
+pub const MOVED_BYTES_MAX: usize = 64 << 20;
 /// Bytes of everything but artifacts together: they are held in memory.
 pub const SMALL_BYTES_MAX: u64 = 512 << 20;
 /// Bytes of the artifacts' archive, which is never held in memory.
@@ -54,7 +56,7 @@ impl Item {
             Self::ArtifactDigests => 16 << 20,
             Self::Checkpoint => 64 << 10,
             Self::Key(_) | Self::NextKey(_) => 256,
-            Self::Moved => 16 << 20,
+            Self::Moved => MOVED_BYTES_MAX as u64,
             Self::Approvals(_) => APPROVALS_BYTES_MAX as u64,
             Self::Plan(_) => PLAN_BYTES_MAX as u64,
             Self::AllowedSigners | Self::RevokedKeys => 4 << 20,

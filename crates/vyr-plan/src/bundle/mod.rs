@@ -28,7 +28,8 @@ mod head;
 
 pub use approvals::{APPROVALS_BYTES_MAX, Approvals};
 pub use contents::{
-    ARTIFACTS_BYTES_MAX, CONTENTS_BYTES_MAX, Contents, ENTRIES_MAX, Entry, Item, SMALL_BYTES_MAX,
+    ARTIFACTS_BYTES_MAX, CONTENTS_BYTES_MAX, Contents, ENTRIES_MAX, Entry, Item, MOVED_BYTES_MAX,
+    SMALL_BYTES_MAX,
 };
 pub use error::BundleError;
 pub use head::{HEAD_BYTES_MAX, HEADER_BYTES_MAX, Head, Header, Payload};

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::apply::{Plane, until};
@@ -191,6 +194,25 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
     assert!(code == Some(4) && said.contains(&format!("vyr apply {plan}")), "{said}");
     assert!(!town.path("nas.bundle").exists());
     town.apply(&old, "old", &plan);
+    let kept = fs::read(&approvals).expect("kept");
+    // Nor is one made with approvals that do not count, whatever they are. The site's count again.
+    fs::write(&approvals, "{\"signed\":[],\"version\":1}").expect("ours");
+    let (code, said) = town.fails(&old, "old", &["bundle", "--key", &key, "--out", &bundle]);
+    assert!(code == Some(4) && said.contains(&format!("vyr apply {plan}")), "{said}");
+    assert!(!town.path("nas.bundle").exists());
+    town.apply(&old, "old", &plan);
+    assert_eq!(fs::read(&approvals).expect("kept"), kept);
+    // What is kept is not replaced by what nobody checks: with nothing to do, and with something.
+    let ours = files(&town.path("site/plans"));
+    let signatures: Vec<_> =
+        ours.iter().filter(|file| file.extension() == Some("sig".as_ref())).collect();
+    let whole: Vec<_> = signatures.iter().map(|file| fs::read(file).expect("ours")).collect();
+    signatures.iter().for_each(|file| fs::write(file, "none").expect("ours"));
+    town.apply(&old, "old", &plan);
+    old.run("ip", &["link", "set", &town.link, "mtu", "1300"], "").expect("set");
+    town.apply(&old, "old", &plan);
+    assert_eq!(fs::read(&approvals).expect("kept"), kept);
+    signatures.iter().zip(whole).for_each(|(file, text)| fs::write(file, text).expect("ours"));
     seal("op", &bundle);
     let strange = town.text("strange.bundle");
     seal("stranger", &strange);
@@ -285,6 +307,108 @@ fn a_bundle_that_is_not_what_it_says_changes_nothing() {
         &words(&rebuild(&town, &bundle, &["--machine", "nas", "--at-least", "1"])),
     );
     assert_ne!(town.seen(&blank), nothing);
+}
+
+#[test]
+fn keys_that_took_over_are_taken_along() {
+    if !can_build("recover::keys_that_took_over_are_taken_along") {
+        return;
+    }
+    let town = Town::new("m");
+    let old = town.host(ROUTER);
+    let plane = Plane::start(&old, &town.link);
+    // Ana's device has a next key, which its plan allows.
+    let private = town.client.run("wg", &["genkey"], "").expect("wg is there");
+    let public = town.client.run("wg", &["pubkey"], &private).expect("wg is there");
+    town.clients(1);
+    let list = town.path("site/clients.toml");
+    let text = fs::read_to_string(&list).expect("a list");
+    let line = text.lines().find(|line| line.contains("\"c0\"")).expect("Ana's");
+    let key = line.split("public_key = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let staged = line.replace(key.expect("a key"), public.trim()).replace("active", "staged");
+    fs::write(&list, text.replace(line, &format!("{line}\n{staged}"))).expect("ours");
+    let plan = town.signed();
+    town.connect();
+    town.apply(&old, "old", &plan);
+    until("the tunnel", || town.forwards());
+    let device = town.path("ana.setconf");
+    let text = fs::read_to_string(&device).expect("ours");
+    let line = text.lines().find(|line| line.starts_with("PrivateKey")).expect("a key");
+    let next = format!("PrivateKey = {}", private.trim());
+    fs::write(&device, text.replace(line, &next)).expect("ours");
+    town.lower();
+    town.raise();
+    until("the move", || {
+        town.forwards();
+        let look = ["client", "move", "--json", "--machine", "nas", "--backend", "userspace"];
+        let body: Value = serde_json::from_str(&town.vyr(&old, "old", &look)).expect("JSON");
+        body["keys"][0]["stage"] == "moved"
+    });
+    until("the tunnel", || town.forwards());
+    let (digest, seen) = (found(&town, &old, "old"), town.seen(&old));
+    // The router's own key is called the next one still, as if it had died when that was confirmed.
+    let file = |data: &str, which: &str| {
+        town.path(&format!("{data}/network/keys/{}{which}.key", town.link))
+    };
+    fs::rename(file("old", ""), file("old", ".next")).expect("ours");
+    fs::write(file("old", ""), &private).expect("ours");
+    let own = fs::read(file("old", ".next")).expect("a key");
+    let (op, bundle) = (town.text("op"), town.text("nas.bundle"));
+    town.vyr(&old, "old", &["bundle", "--key", &op, "--out", &bundle]);
+    town.burn(old, plane);
+    town.lower();
+
+    let blank = town.host(ROUTER);
+    let _plane = Plane::start(&blank, &town.link);
+    // What a rebuild that was taken back has left: the moves are gone, as their plan is.
+    fs::create_dir_all(town.path("new/network")).expect("ours");
+    let moved = town.path("new/network/moved.json");
+    fs::write(&moved, "{\"version\":1,\"moved\":[]}").expect("ours");
+    let arguments = rebuild(&town, &bundle, &["--json"]);
+    let body: Value =
+        serde_json::from_str(&town.vyr(&blank, "new", &words(&arguments))).expect("JSON");
+    assert_eq!(body["found"], Value::from(digest.as_str()), "the host is the old one");
+    assert_eq!(town.seen(&blank), seen);
+    assert_eq!(fs::read(file("new", "")).expect("a key"), own);
+    assert!(!file("new", ".next").exists(), "the next key is one's own by now");
+    town.raise();
+    until("the tunnel", || town.forwards());
+    // A host that goes on keeps its own record.
+    let kept = fs::read(&moved).expect("written");
+    assert!(String::from_utf8_lossy(&kept).contains(public.trim()));
+    fs::write(&moved, [&kept[..], b"\n"].concat()).expect("ours");
+    town.vyr(&blank, "new", &words(&arguments));
+    assert_eq!(fs::read(&moved).expect("written"), [&kept[..], b"\n"].concat());
+}
+
+#[test]
+fn a_bundle_that_waits_for_its_signature_holds_nobody_up() {
+    if !can_build("recover::a_bundle_that_waits_for_its_signature_holds_nobody_up") {
+        return;
+    }
+    let town = Town::new("w");
+    let old = town.host(ROUTER);
+    let _plane = Plane::start(&old, &town.link);
+    let plan = town.plan(1);
+    town.apply(&old, "old", &plan);
+    let (public, bundle, agent) =
+        (town.text("op.pub"), town.text("nas.bundle"), town.path("agent"));
+    let listener = UnixListener::bind(&agent).expect("a socket");
+    let mut child = old.inside(|| {
+        let arguments = ["bundle", "--key", &public, "--out", &bundle];
+        let mut command = town.command("old", &arguments);
+        command.env("SSH_AUTH_SOCK", &agent).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("vyr starts")
+    });
+    // It asks for the signature, and whoever has the key is not there.
+    let (waiting, _) = listener.accept().expect("it asks");
+    let lock = fs::File::open(town.path("old/network/lock")).expect("it was made");
+    let free = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(free, Ok(()), "somebody holds the lock");
+    drop((lock, waiting, listener));
+    assert_eq!(child.wait().expect("ours").code(), Some(3), "nobody signed");
+    let is_left = |file: &PathBuf| file.to_string_lossy().contains("bundle");
+    assert!(!files(&town.path("")).iter().any(is_left), "something of it is left");
 }
 
 #[test]

@@ -238,6 +238,11 @@ internet = false
     /// A signed plan with this many clients.
     pub(crate) fn plan(&self, clients: usize) -> String {
         self.clients(clients);
+        self.signed()
+    }
+
+    /// A signed plan of the site as it is.
+    pub(crate) fn signed(&self) -> String {
         let (site, key) = (self.text("site"), self.text("op"));
         self.vyr(&self.client, "old", &["lock", "--site", &site]);
         self.vyr(&self.client, "old", &["plan", "sign", "--site", &site, "--key", &key])

@@ -30,10 +30,12 @@ pub struct Checked {
     file: File,
 }
 
+/// All that is inside but the artifacts.
+pub(super) type Small = BTreeMap<Item, Zeroizing<Vec<u8>>>;
+
 /// What is inside.
 pub(super) struct Inside {
-    /// Everything but the artifacts.
-    pub(super) small: BTreeMap<Item, Zeroizing<Vec<u8>>>,
+    pub(super) small: Small,
     /// Whether the artifacts were written where it was asked for.
     pub(super) artifacts: bool,
 }

@@ -17,10 +17,11 @@ use vyr_plan::{Approver, Plan, Root, approve, prove};
 use zeroize::Zeroizing;
 
 use super::identity::identities;
-use super::open::{Inside, look};
+use super::open::{Inside, Small, look};
 use super::{RecoveryError, twin};
 use crate::data_dir::{replace, write_once};
 use crate::network::change::{Authority, newer};
+use crate::network::record::Lock;
 use crate::network::{ApplyRequest, BackendChoice, Network, Outcome};
 use crate::{DataDir, Result, Trust, artifact};
 
@@ -70,8 +71,8 @@ pub struct Rebuilt {
     pub unasked: Vec<String>,
 }
 
-/// A bundle whose inside is what its outside says.
-struct Ready {
+/// What makes a machine again.
+pub(super) struct Ready {
     plan: Plan,
     bytes: Zeroizing<Vec<u8>>,
     approvals: Approvals,
@@ -109,7 +110,15 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
     let archive = Archive(network.record.directory().join("artifacts.tar"));
     let inside = checked.open(&keys, request.identity, &archive.0)?;
     drop(keys);
-    let ready = judge(&header, &inside, request)?;
+    let trust = Some(request.trust);
+    let ready = judge(header.plan_digest, &name, &inside.small, trust, request.threshold)?;
+    for (what, same) in
+        [("epoch", ready.plan.epoch == header.epoch), ("site", ready.plan.site == header.site)]
+    {
+        if !same {
+            return Err(RecoveryError::Disagrees(what).into());
+        }
+    }
     let confirmed = network.record.confirmed()?;
     newer(&ready.plan, &header.plan_digest, confirmed.as_ref())?;
     let machine = ready.plan.machine(&name).ok_or_else(|| RecoveryError::Lacks(name.clone()))?;
@@ -119,7 +128,11 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         (false, Err(e)) => return Err(e.into()),
     };
 
-    store(data, &network, &inside)?;
+    let lock = network.record.lock()?;
+    // What a run that died left is taken back first: with it goes what it brought of moved keys.
+    network.recover(&lock)?;
+    store(data, &network, &lock, &inside)?;
+    drop(lock);
     // Otherwise they send to the old one for another minute. Twice, because a frame may be lost;
     // who cannot be told asks in the end.
     let tell = || announce().err().map(|e| format!("neighbours were not told: {e}"));
@@ -155,38 +168,55 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
     })
 }
 
-/// Whether the inside is what the outside says, and its plan one that those who are trusted approved.
-fn judge(
-    header: &Header,
-    inside: &Inside,
-    request: &RebuildRequest<'_>,
+/// Whether what is inside makes a machine again, with a plan that those who are trusted approved.
+/// `trust`: none, and it is the plan's own operators. Who writes a bundle asks the same.
+pub(super) fn judge(
+    digest: Digest,
+    machine: &str,
+    small: &Small,
+    trust: Option<&TrustPolicy>,
+    threshold: u8,
 ) -> std::result::Result<Ready, RecoveryError> {
-    let digest = header.plan_digest;
     let lacks = |what: String| RecoveryError::Lacks(what);
     let item = |item: Item| {
         let name = item.to_string();
-        inside.small.get(&item).ok_or_else(|| lacks(name))
+        small.get(&item).ok_or_else(|| lacks(name))
     };
     let bytes = item(Item::Plan(digest))?.clone();
     let plan = Plan::parse_as(&bytes, &digest)?;
-    for (what, same) in [
-        ("epoch", plan.epoch == header.epoch),
-        ("site", plan.site == header.site),
-        ("machine", plan.machine(header.machine.as_str()).is_some()),
-    ] {
-        if !same {
-            return Err(RecoveryError::Disagrees(what));
-        }
-    }
+    let Some(own) = plan.machine(machine) else {
+        return Err(RecoveryError::Disagrees("machine"));
+    };
     let violations = prove(&plan, None);
     if !violations.is_empty() {
         return Err(RecoveryError::Broken(violations));
     }
     let approvals = Approvals::parse(item(Item::Approvals(digest))?)?;
-    // Of the plan's own operators those who are trusted here: who forges a plan can name operators
-    // in it, but cannot sign for these.
-    let trusted = request.trust.signers.entries().iter();
-    let mut operators: Vec<Operator> = trusted
+    let operators = match trust {
+        Some(trust) => trusted(&plan, trust),
+        None => plan.trust.operators.clone(),
+    };
+    let threshold = plan.trust.threshold.max(threshold).max(1);
+    let root = TrustRoot { threshold, operators, from: Vec::new() };
+    // It was confirmed while they counted. That they ended since is of no matter: nothing changes.
+    let then = Timestamp::MIN;
+    let approved = approve(&plan, &digest, Root::Keys(&root), &approvals.signed(), then);
+    let approvers = approved.map_err(RecoveryError::Approval)?.approvers;
+    for link in &own.links {
+        let text = item(Item::Key(link.name.clone()))?;
+        let key = std::str::from_utf8(text).ok().and_then(|text| PrivateKey::parse(text).ok());
+        if key.map(|key| key.public_key()) != Some(link.public_key) {
+            return Err(RecoveryError::Disagrees("key of a link"));
+        }
+    }
+    Ok(Ready { plan, bytes, approvals, approvers })
+}
+
+/// Of the plan's own operators those who are trusted here: who forges a plan can name operators in
+/// it, but cannot sign for these.
+fn trusted(plan: &Plan, trust: &TrustPolicy) -> Vec<Operator> {
+    let entries = trust.signers.entries().iter();
+    let mut operators: Vec<Operator> = entries
         .filter(|entry| entry.allows_namespace(Namespace::Plan.as_str()))
         .map(|entry| Operator {
             principal: entry.principal().into(),
@@ -196,21 +226,7 @@ fn judge(
         .collect();
     operators.sort();
     operators.dedup();
-    let threshold = plan.trust.threshold.max(request.threshold).max(1);
-    let root = TrustRoot { threshold, operators, from: Vec::new() };
-    // It was confirmed while they counted. That they ended since is of no matter: nothing changes.
-    let then = Timestamp::MIN;
-    let approved = approve(&plan, &digest, Root::Keys(&root), &approvals.signed(), then);
-    let approvers = approved.map_err(RecoveryError::Approval)?.approvers;
-    let machine = plan.machine(header.machine.as_str()).expect("it was just looked for");
-    for link in &machine.links {
-        let text = item(Item::Key(link.name.clone()))?;
-        let key = std::str::from_utf8(text).ok().and_then(|text| PrivateKey::parse(text).ok());
-        if key.map(|key| key.public_key()) != Some(link.public_key) {
-            return Err(RecoveryError::Disagrees("key of a link"));
-        }
-    }
-    Ok(Ready { plan, bytes, approvals, approvers })
+    operators
 }
 
 /// A private key as its file has it.
@@ -221,8 +237,13 @@ pub(super) fn key_text(key: &[u8; 32]) -> Zeroizing<String> {
 }
 
 /// Puts everything but artifacts where it was. What is there already stays; another key is a refusal.
-fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
-    let directory = network.record.directory();
+/// But for keys that took over under plans of which none holds here.
+fn store(data: &DataDir, network: &Network, lock: &Lock, inside: &Inside) -> Result<()> {
+    let (record, directory) = (&network.record, network.record.directory());
+    let is_blank = record.confirmed_bytes()?.is_none() && record.pending()?.is_none();
+    if is_blank {
+        record.set_moved(lock, Vec::new())?;
+    }
     for (item, bytes) in &inside.small {
         let name = match item {
             Item::Key(link) => format!("keys/{link}.key"),
@@ -242,7 +263,8 @@ fn store(data: &DataDir, network: &Network, inside: &Inside) -> Result<()> {
         };
         let path = directory.join(name);
         let fail = |source| RecoveryError::File { path: path.clone(), source };
-        write_once(&path, bytes).map_err(fail)?;
+        let write = if is_blank && *item == Item::Moved { replace } else { write_once };
+        write(&path, bytes).map_err(fail)?;
         if matches!(item, Item::Key(_) | Item::NextKey(_)) {
             let found = Zeroizing::new(fs::read(&path).map_err(fail)?);
             if found.trim_ascii_end() != bytes.trim_ascii_end() {

@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use vyr_artifact::{Namespace, SIGNATURE_ARTIFACT_TYPE, signed_bytes};
 use vyr_base::{Digest, Hasher};
 use vyr_journal_sql::Reader;
@@ -17,7 +19,8 @@ use zeroize::Zeroizing;
 
 use super::RecoveryError;
 use super::identity::encryptor;
-use super::rebuild::key_text;
+use super::open::Small;
+use super::rebuild::{judge, key_text};
 use crate::keys::SigningKey;
 use crate::network::{Network, NetworkError};
 use crate::{DataDir, Result};
@@ -60,7 +63,7 @@ pub struct Bundled {
 
 /// What goes in: small things in memory, the artifacts in a file.
 struct Gathered {
-    small: Vec<(Item, Zeroizing<Vec<u8>>)>,
+    small: Small,
     artifacts: Option<Scratch>,
 }
 
@@ -71,12 +74,12 @@ struct Scratch {
 }
 
 impl Scratch {
+    /// Follows no link, and takes nobody's file: others may write into the directory.
     fn new(path: PathBuf) -> std::result::Result<Self, RecoveryError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&path)
             .map_err(|source| RecoveryError::File { path: path.clone(), source })?;
@@ -117,8 +120,9 @@ impl<W: Write> Write for Tee<W> {
 /// Writes the bundle of this host: its confirmed plan, what waits, and what it needs to be again.
 pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
     let network = Network::open(data.path())?;
-    // Nobody confirms another plan in between.
-    let _lock = network.record.lock()?;
+    // Nobody confirms another plan while its parts are read. What takes long comes without the lock:
+    // an agent may wait for a touch, and a change must be taken back in time all the same.
+    let lock = network.record.lock()?;
     let bytes = network.record.confirmed_bytes()?.ok_or(NetworkError::NoPlan)?;
     let (digest, plan) = (Digest::of(&bytes), Plan::parse(&bytes)?);
     let host = network.record.host()?.ok_or(NetworkError::NoPlan)?;
@@ -131,7 +135,16 @@ pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
         return Err(RecoveryError::Exists(request.out.to_owned()).into());
     }
     let encryptor = encryptor(digest, &plan.recovery)?;
-    let gathered = gather(data, &network, request, (&plan, machine), digest, bytes)?;
+    let mut small = gather(data, &network, request, (&plan, machine), digest, bytes)?;
+    drop(lock);
+    // What cannot be rebuilt is not written.
+    judge(digest, &host.machine, &small, None, 0).map_err(|e| match e {
+        // Whatever was kept, it does not say that.
+        RecoveryError::Approval(_) => RecoveryError::NoApprovals(digest),
+        e => e,
+    })?;
+    let artifacts = artifacts(data, &network, request, &mut small)?;
+    let gathered = Gathered { small, artifacts };
 
     let directory = request.out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
@@ -158,11 +171,9 @@ pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
     whole.file.write_all(&head).map_err(&fail)?;
     let copied = io::copy(&mut payload.file, &mut whole.file).map_err(&fail)?;
     whole.file.sync_all().map_err(&fail)?;
-    match fs::hard_link(&whole.path, request.out) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(RecoveryError::Exists(request.out.to_owned()).into());
-        }
-        linked => linked.map_err(&fail)?,
+    match renameat_with(CWD, &whole.path, CWD, request.out, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Err(RecoveryError::Exists(request.out.to_owned()).into()),
+        renamed => renamed.map_err(|e| fail(e.into()))?,
     }
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(&fail)?;
     Ok(Bundled {
@@ -188,9 +199,11 @@ fn gather(
     (plan, machine): (&Plan, &Machine),
     digest: Digest,
     bytes: Vec<u8>,
-) -> Result<Gathered> {
-    let mut small = Vec::new();
-    let mut put = |item: Item, bytes: Vec<u8>| small.push((item, Zeroizing::new(bytes)));
+) -> Result<Small> {
+    let mut small = Small::new();
+    let mut put = |item: Item, bytes: Vec<u8>| {
+        small.insert(item, Zeroizing::new(bytes));
+    };
     let approvals = network.record.approvals(&digest)?.ok_or(RecoveryError::NoApprovals(digest))?;
     put(Item::Approvals(digest), approvals);
     put(Item::Plan(digest), bytes);
@@ -216,9 +229,10 @@ fn gather(
     keys.check(machine)?;
     for link in &machine.links {
         let missing = || RecoveryError::Lacks(format!("private key of {}", link.name));
-        let key = keys.private_key(&link.name).ok_or_else(missing)?;
+        // The plan's, which is still called the next one if whoever confirmed the plan died then.
+        let key = keys.private_key_of(&link.name, &link.public_key).ok_or_else(missing)?;
         put(Item::Key(link.name.clone()), key_text(&key).as_bytes().to_vec());
-        if let Some(next) = keys.next_private_key(&link.name) {
+        if let Some(next) = keys.next_private_key(&link.name).filter(|next| *next != key) {
             put(Item::NextKey(link.name.clone()), key_text(&next).as_bytes().to_vec());
         }
     }
@@ -240,8 +254,7 @@ fn gather(
     if let Some(checkpoint) = checkpoint(data)? {
         put(Item::Checkpoint, checkpoint);
     }
-    let artifacts = artifacts(data, network, request, &mut put)?;
-    Ok(Gathered { small, artifacts })
+    Ok(small)
 }
 
 /// The last checkpoint that the node's journal kept.
@@ -263,7 +276,7 @@ fn artifacts(
     data: &DataDir,
     network: &Network,
     request: &BundleRequest<'_>,
-    put: &mut impl FnMut(Item, Vec<u8>),
+    small: &mut Small,
 ) -> Result<Option<Scratch>> {
     if !data.path().join("store").exists() || !data.allowed_signers().exists() {
         return Ok(None);
@@ -277,11 +290,12 @@ fn artifacts(
         return Ok(None);
     }
     let lines: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
-    put(Item::ArtifactDigests, lines.into_bytes());
+    small.insert(Item::ArtifactDigests, Zeroizing::new(lines.into_bytes()));
     if request.digests_only {
         return Ok(None);
     }
-    let mut scratch = Scratch::new(network.record.directory().join("artifacts.tar"))?;
+    let name = format!("artifacts-{}.tar", std::process::id());
+    let mut scratch = Scratch::new(network.record.directory().join(name))?;
     store.export(&digests, BufWriter::new(&mut scratch.file))?;
     Ok(Some(scratch))
 }
@@ -291,9 +305,8 @@ fn encrypt(
     encryptor: age::Encryptor,
     to: &mut Scratch,
 ) -> std::result::Result<(Contents, Payload), RecoveryError> {
-    let Gathered { mut small, mut artifacts } = gathered;
-    small.sort_by_key(|(item, _)| item.to_string());
-    let entry = |(item, bytes): &(Item, Zeroizing<Vec<u8>>)| Entry {
+    let Gathered { small, mut artifacts } = gathered;
+    let entry = |(item, bytes): (&Item, &Zeroizing<Vec<u8>>)| Entry {
         item: item.clone(),
         bytes: bytes.len() as u64,
         digest: Digest::of(bytes),
@@ -320,8 +333,7 @@ fn encrypt(
                 io::copy(&mut scratch.file, &mut writer).map_err(&fail)?;
             }
             (item, _) => {
-                let found = small.iter().find(|(own, _)| own == item);
-                let (_, bytes) = found.expect("the list was made of these");
+                let bytes = small.get(item).expect("the list was made of these");
                 writer.write_all(bytes).map_err(&fail)?;
             }
         }
@@ -330,4 +342,20 @@ fn encrypt(
     tee.flush().map_err(&fail)?;
     let bytes = tee.hasher.bytes();
     Ok((contents, Payload { bytes, digest: tee.hasher.finish() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_written_through() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (victim, link) = (directory.path().join("victim"), directory.path().join("link"));
+        fs::write(&victim, "theirs").expect("written");
+        std::os::unix::fs::symlink(&victim, &link).expect("made");
+        assert!(Scratch::new(link.clone()).is_err() && Scratch::new(victim.clone()).is_err());
+        assert_eq!(fs::read(&victim).expect("there"), b"theirs");
+        assert!(link.exists(), "what was not made here is not removed here");
+    }
 }
