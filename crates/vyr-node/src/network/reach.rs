@@ -1,7 +1,10 @@
 //! A host whose network is asked: this one, or one elsewhere. Commands know no other way.
+//!
+//! Invariant: an answer is about what was asked. Who answers may be anybody who was let in there, and
+//! what a site counts as applied is decided by the answer.
 
 use vyr_base::Digest;
-use vyr_net::words::{Answer, Applied, Apply, BackendWish, Request, Standing, WordsError};
+use vyr_net::words::{Answer, Applied, Apply, BackendWish, Outcome, Request, Standing, WordsError};
 use vyr_plan::intent::Key;
 
 use super::ssh::{Ssh, SshError};
@@ -47,26 +50,21 @@ impl Host {
 
     /// Makes the host as a plan says.
     pub fn apply(&self, apply: Apply) -> Result<Applied> {
+        let asked = AskedOf::new(&apply);
         match self.ask(Request::Apply(apply))? {
-            Answer::Applied(applied) => Ok(applied),
+            Answer::Applied(applied) if asked.fits(&applied) => Ok(applied),
             _ => Err(other()),
         }
     }
 
     /// Keeps the change that waits. `plan`: only if it is this one.
     pub fn confirm(&self, plan: Option<Digest>) -> Result<Ended> {
-        match self.ask(Request::Confirm { plan })? {
-            Answer::Ended { plan, base } => Ok(Ended { plan, base }),
-            _ => Err(other()),
-        }
+        ended(plan, self.ask(Request::Confirm { plan })?)
     }
 
     /// Takes the change back that waits. `plan`: only if it is this one.
     pub fn rollback(&self, plan: Option<Digest>) -> Result<Ended> {
-        match self.ask(Request::Rollback { plan })? {
-            Answer::Ended { plan, base } => Ok(Ended { plan, base }),
-            _ => Err(other()),
-        }
+        ended(plan, self.ask(Request::Rollback { plan })?)
     }
 
     /// How it stands to its plan. `machine`: its name there; none: its host name.
@@ -88,7 +86,112 @@ impl Host {
     }
 }
 
+/// What an answer to [`Apply`] must fit.
+#[derive(Debug, Clone)]
+struct AskedOf {
+    plan: Digest,
+    machine: Option<String>,
+    dry_run: bool,
+    waits: bool,
+}
+
+impl AskedOf {
+    fn new(apply: &Apply) -> Self {
+        Self {
+            plan: Digest::of(&apply.plan.0),
+            machine: apply.machine.clone(),
+            dry_run: apply.dry_run,
+            waits: apply.within_ms.is_some(),
+        }
+    }
+
+    fn fits(&self, applied: &Applied) -> bool {
+        let outcome = match applied.outcome {
+            Outcome::Shown => self.dry_run,
+            Outcome::Nothing => !self.dry_run && applied.steps.is_empty(),
+            Outcome::Waits => !self.dry_run && self.waits,
+            Outcome::Confirmed => !self.dry_run && !self.waits,
+        };
+        outcome
+            && applied.plan == self.plan
+            && self.machine.as_ref().is_none_or(|machine| *machine == applied.machine)
+            && applied.deadline.is_some() == (applied.outcome == Outcome::Waits)
+    }
+}
+
+/// The end of a change, if it is of the plan that was asked for.
+fn ended(asked: Option<Digest>, answer: Answer) -> Result<Ended> {
+    match answer {
+        Answer::Ended { plan, base } if asked.is_none_or(|asked| asked == plan) => {
+            Ok(Ended { plan, base })
+        }
+        _ => Err(other()),
+    }
+}
+
 /// A host that answers something else is as strange as one that says what no host says.
 fn other() -> crate::Report {
     SshError::from(WordsError::Form("it answers another question".into())).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use vyr_net::words::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_fits_no_question_is_refused() {
+        let plan = Digest::of(b"{}");
+        let asked = |within_ms, dry_run| {
+            AskedOf::new(&Apply {
+                plan: Bytes(b"{}".to_vec()),
+                approvals: Vec::new(),
+                machine: Some("nas".into()),
+                by: "ana".into(),
+                within_ms,
+                probes: Vec::new(),
+                dry_run,
+                backend: BackendWish::default(),
+            })
+        };
+        let answer = |outcome| Applied {
+            plan,
+            base: None,
+            machine: "nas".into(),
+            approvers: Vec::new(),
+            steps: Vec::new(),
+            before: plan,
+            after: plan,
+            uncut: None,
+            outcome,
+            deadline: (outcome == Outcome::Waits).then(jiff::Timestamp::now),
+        };
+        let all = [Outcome::Nothing, Outcome::Shown, Outcome::Waits, Outcome::Confirmed];
+        for (asked, good) in [
+            (asked(Some(1), false), vec![Outcome::Nothing, Outcome::Waits]),
+            (asked(None, false), vec![Outcome::Nothing, Outcome::Confirmed]),
+            (asked(Some(1), true), vec![Outcome::Shown]),
+            (asked(None, true), vec![Outcome::Shown]),
+        ] {
+            let fits: Vec<Outcome> =
+                all.into_iter().filter(|outcome| asked.fits(&answer(*outcome))).collect();
+            assert_eq!(fits, good, "{asked:?}");
+            let right = answer(good[0]);
+            assert!(!asked.fits(&Applied { plan: Digest::of(b"x"), ..right.clone() }));
+            assert!(!asked.fits(&Applied { machine: "tv".into(), ..right.clone() }));
+            let turned = right.deadline.xor(Some(jiff::Timestamp::now()));
+            assert!(!asked.fits(&Applied { deadline: turned, ..right }));
+        }
+        let steps = vec!["add".into()];
+        assert!(!asked(None, false).fits(&Applied { steps, ..answer(Outcome::Nothing) }));
+    }
+
+    #[test]
+    fn the_end_of_another_change_is_none() {
+        let (plan, other) = (Digest::of(b""), Digest::of(b"x"));
+        let answer = || Answer::Ended { plan, base: None };
+        assert!(ended(None, answer()).is_ok() && ended(Some(plan), answer()).is_ok());
+        assert!(ended(Some(other), answer()).is_err());
+    }
 }

@@ -322,7 +322,13 @@ pub(crate) fn confirm(
         }
         Target::One(site, node) => {
             let change = node.host.confirm(args.plan)?;
-            settle(&site, &change.plan, &[&node.name], json)?;
+            // What nobody named here is not made the site's by whoever answers.
+            let known = Asked::read(&site)?.is_some_and(|asked| asked.plan == change.plan);
+            if args.plan.is_some() || known {
+                settle(&site, &change.plan, &[&node.name], json)?;
+            } else if !json {
+                output::say("the site did not ask for this plan, and does not call it applied");
+            }
             ended(&change, "confirmed", json)
         }
         Target::Many(site, nodes) => confirm_many(&site, &nodes, args.plan, json),
@@ -358,19 +364,8 @@ fn confirm_many(site: &Site, nodes: &[Node], plan: Option<Digest>, json: bool) -
     all_told?;
     let advanced = match plan {
         Some(plan) => noted? || settle(site, &plan, &[], json)?,
-        None => {
-            let plans = answers.iter().map(|answer| match answer {
-                Some(Ok(done)) => done.plan,
-                _ => None,
-            });
-            let plans: Vec<Option<Digest>> = plans.collect();
-            match plans.first().copied().flatten() {
-                Some(one) if plans.iter().all(|plan| *plan == Some(one)) => {
-                    settle(site, &one, &[], json)?
-                }
-                _ => false,
-            }
-        }
+        // What nobody named here is not made the site's by whoever answers.
+        None => false,
     };
     close(nodes, &answers, advanced, json)
 }

@@ -335,6 +335,35 @@ fn the_node_itself_checks_who_approved_and_who_came_first() {
     assert_eq!(north.seen(), applied);
 }
 
+#[test]
+fn what_a_host_answers_does_not_decide_which_plan_the_site_has() {
+    if !can("reach::what_a_host_answers_does_not_decide_which_plan_the_site_has") {
+        return;
+    }
+    let far = Far::new("i");
+    let (site, other, plan) = (far.site(), far.plan(1), far.plan(2));
+    let north = far.routers[0].url();
+    // An agent that says a change to another plan of the site has ended, whatever it is asked.
+    let frame =
+        |json: &str| format!("printf 'vyrn\\000\\000\\000\\{:03o}%s' '{json}'\n", json.len());
+    let liar = "#!/bin/sh\n".to_owned()
+        + &frame(r#"{"wire":1,"vyr":"1","machine":"north","uid":0}"#)
+        + &frame(&format!(r#"{{"ended":{{"plan":"{other}","base":null}}}}"#))
+        + "cat >/dev/null\n";
+    let liar = far.script("liar", &liar);
+    let liar = ["--remote-vyr", liar.to_str().expect("UTF-8"), "--node", &north];
+    far.fails(&far.apply(&site, &plan, &["--node", "ssh://root@192.168.78.2:1"]));
+    let (code, said) = far.fails(&[&["confirm", &plan, "--site", &site], &liar[..]].concat());
+    assert!(code == Some(2) && said.contains("another question"), "{code:?} {said}");
+    assert_eq!(far.pointer(), None);
+    // Nobody named a plan: what it says ended is told, and the site asked for another one.
+    let printed = far.vyr(&[&["confirm", "--site", &site], &liar[..]].concat());
+    assert_eq!((printed, far.pointer()), (other.clone(), None));
+    // The twin: who names it believes it.
+    far.vyr(&[&["confirm", &other, "--site", &site], &liar[..]].concat());
+    assert_eq!(far.pointer(), Some(other));
+}
+
 /// What a router's agent answers to a client that is not ours.
 fn answer(far: &Far, router: &Router, request: &serde_json::Value) -> serde_json::Value {
     let ours = far.command(&[]);

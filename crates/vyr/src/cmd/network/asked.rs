@@ -6,6 +6,9 @@
 //! plan sha256:..
 //! left NODE            a line for each
 //! ```
+//!
+//! Who changes it is alone in the site: two commands at once forget nobody. It is one plan's list, and
+//! another plan that is confirmed leaves it as it is.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -81,6 +84,7 @@ impl Asked {
         if !is_ours(site, plan) {
             return Ok(());
         }
+        let _alone = site.alone()?;
         let before = Self::read(site)?.filter(|asked| asked.plan == *plan);
         let mut asked = before.unwrap_or(Self { plan: *plan, left: BTreeSet::new() });
         asked.left.extend(names.into_iter().map(str::to_owned));
@@ -93,14 +97,17 @@ impl Asked {
         plan: &Digest,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<bool> {
-        if let Some(mut asked) = Self::read(site)?.filter(|asked| asked.plan == *plan) {
-            for name in names {
-                asked.left.remove(name);
-            }
-            if !asked.left.is_empty() {
-                site.write(NAME, asked.text().as_bytes())?;
-                return Ok(false);
-            }
+        let _alone = site.alone()?;
+        let Some(mut asked) = Self::read(site)?.filter(|asked| asked.plan == *plan) else {
+            advance(site, plan)?;
+            return Ok(true);
+        };
+        for name in names {
+            asked.left.remove(name);
+        }
+        if !asked.left.is_empty() {
+            site.write(NAME, asked.text().as_bytes())?;
+            return Ok(false);
         }
         advance(site, plan)?;
         let path = site.path(NAME);
@@ -143,5 +150,45 @@ mod tests {
         ] {
             assert_eq!(Asked::parse(&text).expect_err("not ours").line, line, "{text}");
         }
+    }
+
+    fn site(plans: &[Digest]) -> (tempfile::TempDir, Site) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path();
+        fs::write(root.join("site.toml"), "version = 1\n").expect("written");
+        fs::create_dir(root.join("plans")).expect("a directory");
+        for plan in plans {
+            fs::write(root.join(format!("plans/{}.json", plan.hex())), "{}").expect("written");
+        }
+        let site = Site::find(Some(root)).expect("a site");
+        (directory, site)
+    }
+
+    #[test]
+    fn a_plan_that_is_confirmed_forgets_nobody_who_was_asked_for_another() {
+        let [first, second] = [Digest::of(b"1"), Digest::of(b"2")];
+        let (_directory, site) = site(&[first, second]);
+        Asked::begin(&site, &second, ["north"]).expect("written");
+        assert!(Asked::confirmed(&site, &first, ["north"]).expect("written"));
+        let asked = Asked::read(&site).expect("ours").expect("it is there");
+        assert_eq!((asked.plan, asked.left.len()), (second, 1));
+        assert!(Asked::confirmed(&site, &second, ["north"]).expect("written"));
+        assert_eq!(Asked::read(&site).expect("ours"), None);
+    }
+
+    #[test]
+    fn who_is_asked_at_the_same_time_is_in_the_list() {
+        let plan = Digest::of(b"1");
+        let (_directory, site) = site(&[plan]);
+        let names: BTreeSet<String> = (0..32).map(|n| format!("n{n}")).collect();
+        std::thread::scope(|scope| {
+            for name in &names {
+                let site = &site;
+                scope.spawn(move || {
+                    Asked::begin(site, &plan, [name.as_str()]).expect("written");
+                });
+            }
+        });
+        assert_eq!(Asked::read(&site).expect("ours").expect("it is there").left, names);
     }
 }

@@ -138,8 +138,8 @@ pub(super) fn tell(node: &Node, answer: &Result<Done>, json: bool) -> Result<()>
             for step in &done.steps {
                 // What would be done, or differs, is the answer; what was done accompanies it.
                 match done.is_no || done.word == "shown" {
-                    true => output::print(format!("{name}: {step}")),
-                    false => output::say(format!("{name}: {step}")),
+                    true => output::print(line_of(name, step)),
+                    false => output::say(line_of(name, step)),
                 }
             }
             output::print(format!("{name}: {}", done.word));
@@ -160,6 +160,11 @@ pub(super) fn tell(node: &Node, answer: &Result<Done>, json: bool) -> Result<()>
             Ok(())
         }
     }
+}
+
+/// A step of a host in one line: it is the host's own text.
+fn line_of(name: &str, step: &str) -> String {
+    format!("{name}: {}", output::visible(step))
 }
 
 /// Tells who was not tried, and how it went together; gives the exit code.
@@ -262,6 +267,13 @@ mod tests {
         assert_eq!(asked(Order::EACH, &[0, 3]).len(), 8);
         assert_eq!(asked(Order { at_a_time: 100, ..Order::EACH }, &[1]).len(), 8);
         assert_eq!(asked(Order { at_a_time: 3, first_alone: true, stop: true }, &[]).len(), 8);
+    }
+
+    #[test]
+    fn what_a_host_says_moves_no_cursor_and_begins_no_line() {
+        let line = line_of("north", "add \u{1b}[2Jpeer\nsouth: confirmed\u{9b}1A");
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert_eq!(line, r"north: add \u{1b}[2Jpeer\nsouth: confirmed\u{9b}1A");
     }
 
     #[test]
