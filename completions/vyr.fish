@@ -310,8 +310,8 @@ complete -c vyr -n "__fish_vyr_using_subcommand graph" -l data-dir -d 'Where key
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand graph" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand apply" -l machine -d 'The name of this host in the plan [default: its host name]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand apply" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand apply" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand apply" -l node -d 'Another host: a machine of the plan (root at its management address) or an address; may be given several times' -r
@@ -345,8 +345,8 @@ complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l all -d 'Every machi
 complete -c vyr -n "__fish_vyr_using_subcommand rollback" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand drift" -l machine -d 'The name of this host in the plan [default: its host name]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand drift" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand drift" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l node -d 'Another host: a machine of the plan (root at its management address) or an address; may be given several times' -r
@@ -360,8 +360,8 @@ complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_sub
 complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -f -a "start" -d 'Make this host as its confirmed plan says: what a start of the machine does'
-complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l machine -d 'The name of this host in the plan [default: its host name]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
@@ -385,8 +385,8 @@ complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l trust -d 'Who may si
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l identity -d 'The key that opens it: an age identity file, or an SSH private key' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l at-least -d 'The lowest epoch that is taken' -r
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l threshold -d 'How many of those in --trust must have approved the plan [default: as many as it says]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l machine -d 'The name of this host in the plan [default: its host name]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
@@ -423,8 +423,8 @@ complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l machine -d 'The name of this host in the plan [default: its host name]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
@@ -452,8 +452,8 @@ complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l finish -d 'The staged key has taken over: it becomes the active one'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l machine -d 'The name of this host in the plan [default: its host name]' -r
-complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l backend -d 'Where WireGuard runs [default: the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from move" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F

@@ -601,8 +601,8 @@ _arguments "${_arguments_options[@]}" : \
 (apply)
 _arguments "${_arguments_options[@]}" : \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
-'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
-'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '*--node=[Another host\: a machine of the plan (root at its management address) or an address; may be given several times]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
@@ -654,8 +654,8 @@ _arguments "${_arguments_options[@]}" : \
 (drift)
 _arguments "${_arguments_options[@]}" : \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
-'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
-'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '*--node=[Another host\: a machine of the plan (root at its management address) or an address; may be given several times]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
@@ -687,8 +687,8 @@ _arguments "${_arguments_options[@]}" : \
         case $line[1] in
             (start)
 _arguments "${_arguments_options[@]}" : \
-'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
-'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -744,8 +744,8 @@ _arguments "${_arguments_options[@]}" : \
 '--identity=[The key that opens it\: an age identity file, or an SSH private key]:FILE:_files' \
 '--at-least=[The lowest epoch that is taken]:EPOCH:_default' \
 '--threshold=[How many of those in --trust must have approved the plan \[default\: as many as it says\]]:K:_default' \
-'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
-'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -823,8 +823,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (ls)
 _arguments "${_arguments_options[@]}" : \
-'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
-'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
@@ -869,8 +869,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (move)
 _arguments "${_arguments_options[@]}" : \
-'--machine=[The name of this host in the plan \[default\: its host name\]]:NAME:_default' \
-'--backend=[Where WireGuard runs \[default\: the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \

@@ -114,6 +114,19 @@ impl Network {
         Ok(Self { record: Record::open(data)? })
     }
 
+    /// Which machine of its plans this host is, and what reads it: what was said, else what was said
+    /// when its plan was confirmed, else its host name and whatever it has.
+    pub fn who(
+        &self,
+        machine: Option<String>,
+        backend: Option<BackendChoice>,
+    ) -> Result<(String, BackendChoice), NetworkError> {
+        let (known, with) = self.record.host()?.map(|of| (of.machine, of.backend)).unzip();
+        let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let backend = backend.or(with).unwrap_or_else(|| BackendChoice::choose(None, None));
+        Ok((machine.or(known).unwrap_or_else(own), backend))
+    }
+
     /// The private keys of its links.
     pub fn keys(&self) -> LinkKeys {
         LinkKeys::new(directory(self.record.directory()))
@@ -339,12 +352,12 @@ impl Network {
     /// Takes back what a process that died left in the middle, or a timer that died left too long.
     pub(super) fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
         let Some(change) = self.record.pending()? else { return Ok(()) };
+        if self.is_confirmed(&change)? {
+            return self.close(lock, &change, "confirmed", "who made it died after that");
+        }
         if change.is_of_another_boot() {
             // The kernel has forgotten all of it.
             return self.close(lock, &change, "taken back", "the machine was started anew");
-        }
-        if self.is_confirmed(&change)? {
-            return self.close(lock, &change, "confirmed", "who made it died after that");
         }
         // Whoever takes steps holds the lock, and this process has it.
         let abandoned = change.phase == Phase::Changing;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 use vyr_base::Digest;
-use vyr_net::{Moves, Observation, Rotation, Stage, State, rotations};
+use vyr_net::{Moves, Observation, Rotation, Stage, State, WantError, rotations};
 use vyr_plan::Plan;
 use vyr_plan::intent::Key;
 
@@ -169,7 +169,11 @@ impl Network {
                 backend: change.backend,
             }));
         }
-        Ok(confirmed.map(|(digest, plan)| InForce {
+        let Some((digest, plan)) = confirmed else { return Ok(None) };
+        if plan.machine(machine).is_none() {
+            return Err(WantError::NoMachine(machine.to_owned()).into());
+        }
+        Ok(Some(InForce {
             digest,
             rotations: rotations(&plan, machine),
             base: Vec::new(),

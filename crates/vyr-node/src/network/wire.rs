@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use vyr_base::{Category, Problem};
 use vyr_net::words::{
-    Answer, Applied, Apply, Hello, Outcome, Refusal, Request, Standing, WIRE, WordsError, parse,
-    parse_hello, read_frame, write_frame,
+    Answer, Applied, Apply, BackendWish, Hello, Outcome, Refusal, Request, Standing, WIRE,
+    WordsError, parse, parse_hello, read_frame, write_frame,
 };
 use vyr_plan::{APPROVALS_MAX, Signed};
 
-use super::{ApplyRequest, Network, NetworkError};
+use super::{ApplyRequest, BackendChoice, Network, NetworkError};
 use crate::Report;
 
 /// The version of this `vyr`.
@@ -55,7 +55,8 @@ pub fn perform(network: &Network, request: Request) -> Result<Answer, NetworkErr
             Answer::Ended { plan: change.plan, base: change.base }
         }
         Request::Standing { machine, backend } => {
-            let found = network.standing(&named(machine), &backend.into())?;
+            let (machine, backend) = who(network, machine, backend)?;
+            let found = network.standing(&machine, &backend)?;
             let super::Standing { plan, waits, wanted, found, differences } = found;
             Answer::Standing(Standing { plan, waits, wanted, found, differences })
         }
@@ -90,7 +91,7 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
     let signed: Vec<Signed> = signed
         .map(|of| Signed { name: of.name, text: of.text.0, signature: of.signature.0 })
         .collect();
-    let machine = named(apply.machine);
+    let (machine, backend) = who(network, apply.machine, apply.backend)?;
     let done = network.apply(&ApplyRequest {
         plan: &apply.plan.0,
         signed: &signed,
@@ -99,7 +100,7 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
         within: apply.within_ms.map(Duration::from_millis),
         probes: &apply.probes,
         dry_run: apply.dry_run,
-        backend: apply.backend.into(),
+        backend,
     })?;
     let (outcome, deadline) = match done.outcome {
         super::Outcome::Nothing => (Outcome::Nothing, None),
@@ -111,8 +112,13 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
     Ok(Applied { plan, base, machine, approvers, steps, before, after, uncut, outcome, deadline })
 }
 
-fn named(machine: Option<String>) -> String {
-    machine.unwrap_or_else(host_name)
+fn who(
+    network: &Network,
+    machine: Option<String>,
+    wish: BackendWish,
+) -> Result<(String, BackendChoice), NetworkError> {
+    let said = wish.kind.is_some() || wish.sockets.is_some();
+    network.who(machine, said.then(|| wish.into()))
 }
 
 fn host_name() -> String {

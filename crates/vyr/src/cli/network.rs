@@ -19,11 +19,11 @@ pub(crate) enum BackendName {
 /// Which host this is, and what changes it.
 #[derive(Debug, Args)]
 pub(crate) struct HostArgs {
-    /// The name of this host in the plan [default: its host name]
+    /// The name of this host in the plan [default: as it was confirmed, else its host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) machine: Option<String>,
 
-    /// Where WireGuard runs [default: the kernel, if it has it]
+    /// Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]
     #[arg(long, value_name = "WHERE")]
     pub(crate) backend: Option<BackendName>,
 

@@ -17,7 +17,9 @@ use vyr_base::{Category, Digest};
 use vyr_net::words::{
     Applied, Apply, BackendWish, Bytes, Outcome, Request, SignedText, Standing, WireGuardIn,
 };
-use vyr_node::network::{Ended, Host, Network, RemoteError, perform, refusal, serve_words};
+use vyr_node::network::{
+    BackendChoice, Ended, Host, Network, RemoteError, perform, refusal, serve_words,
+};
 use vyr_node::{DataDir, Result};
 
 use self::asked::Asked;
@@ -80,10 +82,10 @@ pub(super) fn backend(host: &HostArgs) -> BackendWish {
     BackendWish { kind, sockets: host.sockets.clone() }
 }
 
-/// The name of this host in its plan.
-pub(super) fn machine(host: &HostArgs) -> String {
-    let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    host.machine.clone().unwrap_or_else(own)
+/// The name of this host in its plan, and what reads it, as far as they were said.
+pub(super) fn who(network: &Network, host: &HostArgs) -> Result<(String, BackendChoice)> {
+    let said = host.backend.is_some() || host.sockets.is_some();
+    Ok(network.who(host.machine.clone(), said.then(|| backend(host).into()))?)
 }
 
 /// Who is at the keyboard, for whoever comes second.

@@ -11,7 +11,7 @@ use vyr_node::network::{KeyStanding, Network, Stage};
 use vyr_node::{DataDir, Result};
 use vyr_plan::intent::Key;
 
-use super::network::{backend, machine};
+use super::network::who;
 use crate::cli::{ClientMoveArgs, HostArgs};
 use crate::output;
 
@@ -33,10 +33,11 @@ pub(crate) struct KeysLive {
 impl KeysLive {
     /// Looks once; nothing is changed.
     pub(crate) fn look(data: &DataDir, host: &HostArgs) -> Result<Self> {
-        let (network, backend) = (Network::open(data.path())?, backend(host).into());
+        let network = Network::open(data.path())?;
+        let (machine, backend) = who(&network, host)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shook = network.handshakes(&backend)?.into_iter();
-        let stages = network.rotation_standings(&machine(host), &backend)?.into_iter();
+        let stages = network.rotation_standings(&machine, &backend)?.into_iter();
         Ok(Self {
             now_unix_s: now.as_secs(),
             shook_unix_s: shook.filter_map(|of| Some((of.public_key, of.unix_s?))).collect(),
@@ -57,7 +58,7 @@ impl KeysLive {
 
 pub(crate) fn client_move(data: &DataDir, args: &ClientMoveArgs, json: bool) -> Result<ExitCode> {
     let network = Network::open(data.path())?;
-    let (machine, backend) = (machine(&args.host), backend(&args.host).into());
+    let (machine, backend) = who(&network, &args.host)?;
     if args.watch {
         return watch(&network, &machine, &backend, json);
     }

@@ -112,7 +112,7 @@ impl Office {
     }
 
     fn moves(&self) -> Value {
-        let output = self.output(&[&["client", "move", "--json"], HOST.as_slice()].concat());
+        let output = self.output(&["client", "move", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
