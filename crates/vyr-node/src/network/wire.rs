@@ -314,7 +314,7 @@ mod tests {
             for request in [
                 key("no name"),
                 Request::Confirm { plan: None },
-                Request::Standing { machine: None, backend: words::BackendWish::default() },
+                Request::Standing { machine: None, backend: BackendWish::default() },
             ] {
                 let local = Report::from(perform(network, request.clone()).expect_err("no"));
                 let far = Report::from(remote.ask(&request).expect_err("no"));
@@ -368,7 +368,7 @@ mod tests {
                 within_ms: None,
                 probes: vec!["192.0.2.1:1".into(); probes],
                 dry_run: false,
-                backend: words::BackendWish::default(),
+                backend: BackendWish::default(),
             })
         };
         for (request, what) in [
