@@ -1802,7 +1802,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__sched__subcmd__bench)
-            opts="-h --rounds --quick --only --out --demo --data-dir --json --help"
+            opts="-h --rounds --quick --only --pieces --out --demo --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1814,6 +1814,10 @@ _vyr() {
                     ;;
                 --only)
                     COMPREPLY=($(compgen -W "checkpoint visible yield switch starve critical" -- "${cur}"))
+                    return 0
+                    ;;
+                --pieces)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --out)

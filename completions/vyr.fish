@@ -484,6 +484,7 @@ yield\t'From a hint to the yield'
 switch\t'What a context switch costs more'
 starve\t'Short tasks beside hogs'
 critical\t'Hogs in critical sections'"
+complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l pieces -d 'Only hogs with pieces of so many milliseconds: 1, 10 or 100' -r
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l out -d 'Where the report goes' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcommand_from bench" -l quick -d 'A quick look: 3 short rounds, no verdicts'

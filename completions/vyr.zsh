@@ -937,10 +937,11 @@ yield\:"From a hint to the yield"
 switch\:"What a context switch costs more"
 starve\:"Short tasks beside hogs"
 critical\:"Hogs in critical sections"))' \
+'*--pieces=[Only hogs with pieces of so many milliseconds\: 1, 10 or 100]:MS:_default' \
 '--out=[Where the report goes]:DIR:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--quick[A quick look\: 3 short rounds, no verdicts]' \
-'(--rounds --quick --only)--demo[Show instead, within half a minute, what short tasks gain by guidance]' \
+'(--rounds --quick --only --pieces)--demo[Show instead, within half a minute, what short tasks gain by guidance]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

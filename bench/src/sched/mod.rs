@@ -105,12 +105,16 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     pub only: Vec<Part>,
 
+    /// Only hogs with pieces of so many milliseconds: 1, 10 or 100
+    #[arg(long, value_delimiter = ',', value_name = "MS")]
+    pub pieces: Vec<u64>,
+
     /// Where the report goes
     #[arg(long, default_value = "bench-results", value_name = "DIR")]
     pub out: PathBuf,
 
     /// Show instead, within half a minute, what short tasks gain by guidance
-    #[arg(long, conflicts_with_all = ["rounds", "quick", "only"])]
+    #[arg(long, conflicts_with_all = ["rounds", "quick", "only", "pieces"])]
     pub demo: bool,
 }
 
@@ -183,7 +187,10 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
     let mut prepared = None;
     let mut measured = Vec::new();
     for part in parts {
-        let cells = Cells::all();
+        let mut cells = Cells::all();
+        if !options.pieces.is_empty() {
+            cells.pieces_ms.retain(|piece_ms| options.pieces.contains(piece_ms));
+        }
         let rounds = rounds(wanted, |number| {
             progress(&format!("{}: round {} of {wanted}", part.name(), number + 1));
             round(part, &cells, scale, number, &mut prepared)

@@ -197,7 +197,7 @@ pub(crate) enum NetworkCommand {
 
 /// Write what this host is into one file, to rebuild it elsewhere
 ///
-/// Signed by an operator, and encrypted to [recovery] recipients of the site: age recipients or
+/// Signed by an operator, and encrypted to the recovery recipients of the site: age recipients or
 /// ssh-ed25519 keys. Inside are the confirmed plan and the one that waits, their approvals, the
 /// private keys of the links, trust files, the journal's last checkpoint, and artifacts. Needs root.
 #[derive(Debug, Args)]
