@@ -118,9 +118,10 @@ impl Backlog {
             let all_ns = had_ns.saturating_add(age_ns);
             (age_ns >= TURN_NS && all_ns >= SHORT_NS).then_some(all_ns)
         };
-        guidance.something_waits(rank);
-        // Also a guest that was hinted before has not seen it yet.
-        self.engine.inner().look_up();
+        // An epoch makes all guests look up: not one for nothing.
+        if guidance.something_waits(rank) {
+            self.engine.inner().look_up();
+        }
     }
 
     /// The same by a worker that has just taken something else.
