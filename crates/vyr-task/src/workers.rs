@@ -170,8 +170,8 @@ impl State {
         !self.again.is_empty() || (!self.jobs.is_empty() && self.free_slots > 0)
     }
 
-    /// Whom to wake for what was queued, the newest because it is the warmest; and whether it may
-    /// have to wait, because there is nobody.
+    /// Whom to wake for what was queued, the newest because it is the warmest; and whether it has to
+    /// wait, because there is nobody.
     fn call(&mut self) -> (Option<Idle>, bool) {
         let idle = self.idle.pop();
         let is_busy = idle.is_none();

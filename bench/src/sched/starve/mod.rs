@@ -151,6 +151,7 @@ struct Seen {
     hog_ms_per_s: f64,
     /// What the threads that guide used, of one processor.
     guides_share: f64,
+    /// As in [`Arrived`].
     late: Histogram,
     report: Option<Report>,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use crate::apply::{Plane, until};
+use crate::apply::{HANG, Plane, until};
 use crate::place::not_run;
 use crate::town::{ROUTER, Town, can_build, files};
 
@@ -426,7 +426,7 @@ fn who_dies_while_rebuilding_runs_it_again() {
     town.vyr(&old, "old", &["bundle", "--key", &op, "--out", &bundle]);
     town.burn(old, plane);
     let arguments = rebuild(&town, &bundle, &["--json", "--anyway"]);
-    let (mut cut, mut whole) = (0, 0);
+    let (mut cut, mut whole, mut reached) = (0, 0, [0_u32; 2]);
     for round in 0..8_u64 {
         let blank = town.host(ROUTER);
         let plane = Plane::start(&blank, &town.link);
@@ -435,8 +435,24 @@ fn who_dies_while_rebuilding_runs_it_again() {
             let mut command = town.command(&data, &words(&arguments));
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("vyr starts")
         });
-        // The neighbours are asked for a second; then come the steps.
-        std::thread::sleep(Duration::from_millis(960 + 40 * round));
+        // Once the link's key is written, or once the change is; the later rounds a little after that.
+        let file = match round % 2 {
+            0 => format!("{data}/network/keys/{}.key", town.link),
+            _ => format!("{data}/network/pending.json"),
+        };
+        let (file, begun) = (town.path(&file), Instant::now());
+        let mut seen_at = None;
+        while child.try_wait().expect("ours").is_none() {
+            assert!(begun.elapsed() < HANG, "nothing is written");
+            if seen_at.is_none() && file.exists() {
+                seen_at = Some(Instant::now());
+            }
+            if seen_at.is_some_and(|at| at.elapsed() >= Duration::from_millis(5 * (round / 2))) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        reached[usize::from(round % 2 == 1)] += u32::from(file.exists());
         child.kill().expect("ours");
         child.wait().expect("ours");
         until("old or new", || [&nothing, &seen].contains(&&town.seen(&blank)));
@@ -453,6 +469,7 @@ fn who_dies_while_rebuilding_runs_it_again() {
     }
     println!("{cut} were cut short, {whole} were done");
     assert!(cut > 0);
+    assert!(reached.iter().all(|times| *times > 0), "killed too early: {reached:?}");
 }
 
 #[test]
