@@ -193,6 +193,9 @@ _vyr() {
             vyr__subcmd__key,trust)
                 cmd="vyr__subcmd__key__subcmd__trust"
                 ;;
+            vyr__subcmd__network,receipt)
+                cmd="vyr__subcmd__network__subcmd__receipt"
+                ;;
             vyr__subcmd__network,start)
                 cmd="vyr__subcmd__network__subcmd__start"
                 ;;
@@ -1502,12 +1505,38 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__network)
-            opts="-h --data-dir --json --help start"
+            opts="-h --data-dir --json --help start receipt"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__network__subcmd__receipt)
+            opts="-o -h --output --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -356,10 +356,11 @@ complete -c vyr -n "__fish_vyr_using_subcommand drift" -l data-dir -d 'Where key
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l all -d 'Every machine of the plan that has a management address'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand drift" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start" -f -a "start" -d 'Make this host as its confirmed plan says: what a start of the machine does'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start receipt" -f -a "start" -d 'Make this host as its confirmed plan says: what a start of the machine does'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and not __fish_seen_subcommand_from start receipt" -f -a "receipt" -d 'Print the receipt of a change that has ended: one file that `vyr verify` checks without a node'
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"
@@ -367,6 +368,10 @@ complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcomm
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from receipt" -s o -l output -d 'Write it to a file instead of stdout' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand network; and __fish_seen_subcommand_from receipt" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l machine -d 'The machine of the plan, if it must be this one [default: which this host is]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -l key -d 'Sign with this private key, or with this public key\'s half in an ssh-agent' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bundle; and not __fish_seen_subcommand_from show" -s o -l out -d 'The file to write (0600); nothing may be there' -r -F

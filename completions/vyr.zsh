@@ -697,6 +697,17 @@ userspace\:"In a process for each link, reached over its UAPI socket"))' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(receipt)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Write it to a file instead of stdout]:FILE:_files' \
+'--output=[Write it to a file instead of stdout]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::change -- The change \[default\: the last that has ended\]:_default' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -1384,8 +1395,14 @@ _vyr__subcmd__metrics_commands() {
 _vyr__subcmd__network_commands() {
     local commands; commands=(
 'start:Make this host as its confirmed plan says\: what a start of the machine does' \
+'receipt:Print the receipt of a change that has ended\: one file that \`vyr verify\` checks without a node' \
     )
     _describe -t commands 'vyr network commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__network__subcmd__receipt_commands] )) ||
+_vyr__subcmd__network__subcmd__receipt_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr network receipt commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__network__subcmd__start_commands] )) ||
 _vyr__subcmd__network__subcmd__start_commands() {

@@ -106,6 +106,22 @@ impl Reader {
         Ok(stored)
     }
 
+    /// The event that is about this change of the network.
+    pub fn change(&self, id: &str) -> Result<Option<u64>, JournalError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT seq FROM changes WHERE id = ?1")?;
+        let seq: Option<i64> = statement.query_row([id], |row| row.get(0)).optional()?;
+        Ok(seq.map(i64::cast_unsigned))
+    }
+
+    /// The event in which the last change of the network ended.
+    pub fn last_change(&self) -> Result<Option<u64>, JournalError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT max(seq) FROM changes WHERE ended = 1")?;
+        let seq: Option<i64> = statement.query_row([], |row| row.get(0))?;
+        Ok(seq.map(i64::cast_unsigned))
+    }
+
     /// What the views say of the task that event `seq` accepted.
     pub fn task(&self, seq: u64) -> Result<Option<TaskRow>, JournalError> {
         let mut statement = self

@@ -39,6 +39,7 @@ CREATE TABLE checkpoints (
 /// Dropped and made anew by `rebuild`.
 pub(crate) const VIEWS: &str = "
 DROP TABLE IF EXISTS tasks; DROP TABLE IF EXISTS states; DROP TABLE IF EXISTS bindings;
+DROP TABLE IF EXISTS changes;
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY, state INTEGER NOT NULL, started INTEGER, ended INTEGER,
     key INTEGER, request INTEGER
@@ -47,6 +48,14 @@ CREATE INDEX tasks_alive ON tasks (seq) WHERE ended IS NULL;
 CREATE TABLE states (seq INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE bindings (task INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (task, seq))
 STRICT, WITHOUT ROWID;
+CREATE TABLE changes (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, ended INTEGER NOT NULL)
+STRICT, WITHOUT ROWID;
+";
+
+/// A view that journals of earlier versions do not have, and no event for.
+const LATER: &str = "
+CREATE TABLE IF NOT EXISTS changes (id TEXT PRIMARY KEY, seq INTEGER NOT NULL,
+    ended INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the file for writing; makes the tables if there are none. `false`: they were there.
@@ -74,6 +83,8 @@ pub(crate) fn open(path: &Path) -> Result<(Connection, bool), JournalError> {
         transaction.pragma_update(None, "user_version", FORM).map_err(fail)?;
     } else if form != FORM {
         return Err(JournalError::Form { found: form, expected: FORM });
+    } else {
+        transaction.execute_batch(LATER).map_err(fail)?;
     }
     transaction.commit().map_err(fail)?;
     Ok((connection, new))

@@ -1,4 +1,4 @@
-//! The views: what events say about tasks and states now, in few bytes a task.
+//! The views: what events say about tasks, states and changes of the network now, in few bytes each.
 
 use rusqlite::{Connection, params};
 use vyr_base::{Digest, Hasher};
@@ -72,9 +72,15 @@ pub(crate) fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<
         }
         Body::Sealed(sealed) => {
             // Its tasks have all ended: that is when a range may be sealed.
+            for view in ["DELETE FROM tasks WHERE seq < ?1", "DELETE FROM changes WHERE seq < ?1"] {
+                connection.prepare_cached(view)?.execute(params![number(sealed.before)])?;
+            }
+        }
+        Body::NetworkEnded(_) | Body::NetworkMoved(_) | Body::NetworkRefused(_) => {
+            let ended = matches!(event.body, Body::NetworkEnded(_));
             connection
-                .prepare_cached("DELETE FROM tasks WHERE seq < ?1")?
-                .execute(params![number(sealed.before)])?;
+                .prepare_cached("INSERT INTO changes (id, seq, ended) VALUES (?1, ?2, ?3)")?
+                .execute(params![event.body.change(), seq, ended])?;
         }
         Body::Created(_) | Body::NodeStarted(_) => {}
     }
@@ -90,6 +96,7 @@ pub(crate) fn digest(connection: &Connection, from: u64) -> Result<Digest, Journ
          FROM tasks WHERE seq >= ?1 ORDER BY seq",
         "SELECT 2, seq, 0, 0, 0, 0, 0 FROM states WHERE seq >= ?1 ORDER BY seq",
         "SELECT 3, task, seq, 0, 0, 0, 0 FROM bindings WHERE task >= ?1 ORDER BY task, seq",
+        "SELECT 4, seq, ended, 0, 0, 0, 0 FROM changes WHERE seq >= ?1 ORDER BY seq",
     ];
     for query in queries {
         let mut statement = connection.prepare(query)?;

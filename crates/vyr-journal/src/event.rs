@@ -11,6 +11,7 @@ use vyr_base::canonical::{self, CanonicalError};
 
 use crate::ids::{Origin, StateId};
 use crate::leaf;
+use crate::network::{NetworkMoved, NetworkRefused, NetworkStatement};
 use crate::statement::{ArtifactRef, Limits, SignerRef, Statement};
 
 /// The version of the envelope and of every body.
@@ -33,6 +34,18 @@ pub struct Event {
     pub time: Timestamp,
     /// [`EVENT_VERSION`].
     pub v: u32,
+}
+
+impl Body {
+    /// The name of the change of the network that this is about, if it is about one.
+    pub fn change(&self) -> Option<&str> {
+        match self {
+            Self::NetworkEnded(statement) => Some(&statement.predicate.change.change),
+            Self::NetworkMoved(moved) => Some(&moved.change),
+            Self::NetworkRefused(refused) => Some(&refused.change),
+            _ => None,
+        }
+    }
 }
 
 impl Event {
@@ -89,6 +102,15 @@ pub enum Body {
     /// The leaf bytes of a range were dropped; their hashes stay.
     #[serde(rename = "journal.sealed")]
     Sealed(Sealed),
+    /// A change of the host's network ended.
+    #[serde(rename = "network.ended")]
+    NetworkEnded(Box<NetworkStatement>),
+    /// A key took over from another.
+    #[serde(rename = "network.moved")]
+    NetworkMoved(Box<NetworkMoved>),
+    /// A change of the host's network was refused.
+    #[serde(rename = "network.refused")]
+    NetworkRefused(Box<NetworkRefused>),
 }
 
 /// The journal began.
@@ -250,6 +272,9 @@ pub struct Sealed {
 pub(crate) mod tests {
     use super::*;
     use crate::ids::TaskId;
+    use crate::network::{
+        NetworkChange, NetworkFirst, NetworkNode, NetworkOutcome, NetworkPredicate, NetworkTimings,
+    };
     use crate::statement::{Counted, NodeInfo, Predicate, TaskState, Timings, Usage};
 
     pub(crate) fn origin() -> Origin {
@@ -317,6 +342,29 @@ pub(crate) mod tests {
         })
     }
 
+    pub(crate) fn network() -> NetworkStatement {
+        NetworkStatement::of(NetworkPredicate {
+            change: NetworkChange {
+                after: Some(Digest::of(b"after")),
+                approvers: vec!["ana@example.org".into()],
+                backend: "kernel".into(),
+                base: None,
+                before: Digest::of(b"before"),
+                by: "ana".into(),
+                change: "a".repeat(32),
+                host: "nas".into(),
+                interfaces: vec!["lan0".into(), "wg0".into()],
+                machine: "nas".into(),
+                outcome: NetworkOutcome::Confirmed,
+                plan: Digest::of(b"plan"),
+                site_commit: Some("c".repeat(40)),
+                timings: NetworkTimings { begun: at(0), ended: at(2) },
+                why: "it was confirmed".into(),
+            },
+            node: NetworkNode { origin: origin(), version: "0.1.0".into() },
+        })
+    }
+
     /// One event of each kind.
     pub(crate) fn one_of_each() -> Vec<Event> {
         let state = StateId::new(origin(), 2);
@@ -340,6 +388,24 @@ pub(crate) mod tests {
             Body::Ended(Box::new(statement(3))),
             Body::StateEnded(StateEnded { reason: StateEnding::LastTask, state }),
             Body::Sealed(Sealed { before: 4, root: Digest::of(b"r"), views: Digest::of(b"v") }),
+            Body::NetworkEnded(Box::new(network())),
+            Body::NetworkMoved(Box::new(NetworkMoved {
+                at: at(1),
+                change: "d".repeat(32),
+                id: "phone".into(),
+                link: "wg0".into(),
+                new: "bmV3".into(),
+                old: "b2xk".into(),
+                plan: Digest::of(b"plan"),
+            })),
+            Body::NetworkRefused(Box::new(NetworkRefused {
+                at: at(1),
+                by: "ben".into(),
+                change: "b".repeat(32),
+                first: Some(NetworkFirst { by: "ana".into(), plan: Digest::of(b"plan") }),
+                plan: Digest::of(b"other"),
+                why: "a change waits".into(),
+            })),
         ];
         let event = |(body, seq)| Event { body, seq, time: at(0), v: EVENT_VERSION };
         bodies.into_iter().zip(0..).map(event).collect()

@@ -448,7 +448,11 @@ impl Ledger {
                 // All of it had ended by now.
                 self.unseen.take_if(|unseen| unseen.before <= sealed.before);
             }
-            Body::Created(_) | Body::NodeStarted(_) => {}
+            Body::Created(_)
+            | Body::NodeStarted(_)
+            | Body::NetworkEnded(_)
+            | Body::NetworkMoved(_)
+            | Body::NetworkRefused(_) => {}
         }
         Ok(())
     }
@@ -497,6 +501,9 @@ impl Ledger {
                     true => Ok(()),
                     false => alive(id.seq()).map(|_| ()),
                 }
+            }
+            Body::NetworkEnded(statement) if statement.predicate.node.origin != self.origin => {
+                Err("a change of the network is of another journal".into())
             }
             Body::StateEnded(ended) if self.is_unseen(ended.state.seq()) => Ok(()),
             Body::StateEnded(ended) => {

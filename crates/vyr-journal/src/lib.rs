@@ -24,6 +24,7 @@ mod keys;
 mod leaf;
 mod ledger;
 mod merkle;
+mod network;
 mod node_keys;
 mod proof;
 mod receipt;
@@ -45,16 +46,20 @@ pub use ledger::{
 pub use merkle::{
     Frontier, FrontierError, Hash, LEAVES_MAX, TILE_LEVELS, Tile, empty_root, leaf_hash, node_hash,
 };
+pub use network::{
+    NETWORK_PREDICATE, NetworkChange, NetworkFirst, NetworkMoved, NetworkNode, NetworkOutcome,
+    NetworkPredicate, NetworkRefused, NetworkStatement, NetworkTimings,
+};
 pub use node_keys::NodeKeys;
 pub use proof::{
     HashSource, ProofError, consistency_proof, inclusion_proof, inclusion_proof_len, root_at,
     verify_consistency, verify_inclusion,
 };
 pub use receipt::{
-    RECEIPT_BYTES_MAX, RECEIPT_VERSION, Receipt, ReceiptError, StatementFault, Verified,
+    RECEIPT_BYTES_MAX, RECEIPT_VERSION, Receipt, ReceiptError, Stated, StatementFault, Verified,
     verify_receipt,
 };
 pub use statement::{
-    ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
+    About, ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
     Subject, SubjectDigest, TASK_PREDICATE, TaskState, Timings, Usage,
 };

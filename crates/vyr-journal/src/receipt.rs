@@ -1,4 +1,5 @@
-//! Receipts: one file with which anybody can check offline what a task did.
+//! Receipts: one file with which anybody can check offline what a task, or a change of the network,
+//! did.
 //!
 //! ```text
 //! {"checkpoint": "<origin>\n<size>\n<root>\n",      what the node signed
@@ -13,7 +14,7 @@
 //! tells most:
 //!
 //! ```text
-//! spelling -> a task's end -> statement agrees with itself -> keys given -> signature -> origin
+//! spelling -> an end -> statement agrees with itself -> keys given -> signature -> origin
 //!   -> index below size -> length of the proof -> leaf under the root -> signer of the artifact
 //! ```
 //!
@@ -39,10 +40,12 @@ use crate::checkpoint::{
     Checkpoint, CheckpointFileError, SignedCheckpoint, from_base64, to_base64,
 };
 use crate::event::{Body, EVENT_VERSION, Event};
+use crate::ids::Origin;
 use crate::merkle::{Hash, leaf_hash};
+use crate::network::{NetworkStatement, change_fault};
 use crate::node_keys::NodeKeys;
 use crate::proof::{inclusion_proof_len, verify_inclusion};
-use crate::statement::{STATEMENT_TYPE, Statement, TASK_PREDICATE, TaskState};
+use crate::statement::{About, STATEMENT_TYPE, Statement, TaskState};
 
 mod error;
 
@@ -54,16 +57,76 @@ pub const RECEIPT_BYTES_MAX: usize = 256 << 10;
 /// The version of the file.
 pub const RECEIPT_VERSION: u32 = 1;
 
-/// Pieces of every receipt. A file without any of them is not a damaged receipt, but another
-/// file: they are far apart, so that no small damage reaches all.
-const MARKS: [&[u8]; 4] =
-    [b"{\"checkpoint\":\"", b"\"task.ended\"", b"-----BEGIN SSH SIGNATURE-----", b",\"v\":1}\n"];
+/// Pieces of receipts. A file without any of them is not a damaged receipt, but another file: they
+/// are far apart, so that no small damage reaches all.
+const MARKS: [&[u8]; 5] = [
+    b"{\"checkpoint\":\"",
+    b"\"task.ended\"",
+    b"\"network.ended\"",
+    b"-----BEGIN SSH SIGNATURE-----",
+    b",\"v\":1}\n",
+];
+
+/// What a receipt states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stated {
+    /// How a task ended.
+    Task(Box<Statement>),
+    /// How a change of the network ended.
+    Network(Box<NetworkStatement>),
+}
+
+impl Stated {
+    fn of(body: &Body) -> Option<Self> {
+        match body {
+            Body::Ended(statement) => Some(Self::Task(statement.clone())),
+            Body::NetworkEnded(statement) => Some(Self::Network(statement.clone())),
+            _ => None,
+        }
+    }
+
+    /// The body of the event that says so.
+    pub fn into_body(self) -> Body {
+        match self {
+            Self::Task(statement) => Body::Ended(statement),
+            Self::Network(statement) => Body::NetworkEnded(statement),
+        }
+    }
+
+    /// The journal that it is an event of.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Task(statement) => statement.predicate.node.origin,
+            Self::Network(statement) => statement.predicate.node.origin,
+        }
+    }
+
+    /// When that ended.
+    pub fn ended(&self) -> Timestamp {
+        match self {
+            Self::Task(statement) => statement.predicate.timings.ended,
+            Self::Network(statement) => statement.predicate.change.timings.ended,
+        }
+    }
+
+    /// What does not add up in the statement of event `seq`, if anything.
+    fn fault(&self, seq: u64) -> Option<StatementFault> {
+        match self {
+            Self::Task(statement) => task_fault(statement, seq),
+            Self::Network(statement) => form_fault(statement).or_else(|| {
+                let fault = change_fault(&statement.predicate.change)?;
+                Some(StatementFault::Change { fault })
+            }),
+        }
+    }
+}
 
 /// A receipt that was read or made; not yet one that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its body is the end of a task.
+    /// Its body is the end of a task or of a change.
     event: Event,
+    stated: Stated,
     proof: Vec<Hash>,
     checkpoint: SignedCheckpoint,
 }
@@ -86,7 +149,7 @@ pub struct Verified {
     /// The digest of the receipt's bytes.
     pub receipt: Digest,
     /// What is stated.
-    pub statement: Statement,
+    pub stated: Stated,
     /// The event's place in the log.
     pub seq: u64,
     /// When the event was written, by the node's clock.
@@ -99,7 +162,7 @@ pub struct Verified {
 
 /// Reads a receipt and says what it proves, or exactly what does not match.
 ///
-/// The node's key has to have been valid when the statement says that the task ended; see
+/// The node's key has to have been valid when the statement says that it ended; see
 /// [`NodeKeys`] for what that is worth. `allow_dev` lets an artifact pass that was signed with a
 /// development key, which everybody can make.
 pub fn verify_receipt(
@@ -111,7 +174,7 @@ pub fn verify_receipt(
 }
 
 impl Receipt {
-    /// Makes the receipt of the task whose end is `leaf`.
+    /// Makes the receipt of the task, or of the change, whose end is `leaf`.
     ///
     /// What would not verify under the key that signed the checkpoint is not made.
     pub fn new(
@@ -119,7 +182,8 @@ impl Receipt {
         proof: Vec<Hash>,
         checkpoint: SignedCheckpoint,
     ) -> Result<Self, ReceiptError> {
-        let receipt = Self { event: end_of_task(leaf)?, proof, checkpoint };
+        let (event, stated) = end(leaf)?;
+        let receipt = Self { event, stated, proof, checkpoint };
         receipt.check_statement()?;
         receipt.check_place()?;
         Ok(receipt)
@@ -147,11 +211,8 @@ impl Receipt {
     }
 
     /// What is stated, believed or not.
-    pub fn statement(&self) -> &Statement {
-        match &self.event.body {
-            Body::Ended(statement) => statement,
-            _ => unreachable!("`end_of_task` made it"),
-        }
+    pub fn stated(&self) -> &Stated {
+        &self.stated
     }
 
     /// The event's place in the log.
@@ -178,17 +239,19 @@ impl Receipt {
         if keys.is_empty() {
             return Err(ReceiptError::NoKeys);
         }
-        let statement = self.statement();
-        let signer = self.checkpoint.verify(keys, statement.predicate.timings.ended)?;
+        let signer = self.checkpoint.verify(keys, self.stated.ended())?;
         self.check_place()?;
-        if statement.predicate.signer.dev && !allow_dev {
+        if let Stated::Task(statement) = &self.stated
+            && statement.predicate.signer.dev
+            && !allow_dev
+        {
             return Err(ReceiptError::DevSigned {
                 key_id: error::clip(&statement.predicate.signer.key_id),
             });
         }
         Ok(Verified {
             receipt: self.digest(),
-            statement: statement.clone(),
+            stated: self.stated.clone(),
             seq: self.event.seq,
             time: self.event.time,
             checkpoint: *self.checkpoint.checkpoint(),
@@ -199,14 +262,14 @@ impl Receipt {
     /// Whether the statement agrees with itself and with the event it is in.
     fn check_statement(&self) -> Result<(), ReceiptError> {
         let seq = self.event.seq;
-        statement_fault(self.statement(), seq)
-            .map_or(Ok(()), |fault| Err(ReceiptError::Statement { seq, fault }))
+        let fault = self.stated.fault(seq);
+        fault.map_or(Ok(()), |fault| Err(ReceiptError::Statement { seq, fault }))
     }
 
     /// Whether the event is where it says, under the checkpoint.
     fn check_place(&self) -> Result<(), ReceiptError> {
         let Checkpoint { origin, size, root } = *self.checkpoint.checkpoint();
-        let (seq, stated) = (self.event.seq, self.statement().predicate.node.origin);
+        let (seq, stated) = (self.event.seq, self.stated.origin());
         if stated != origin {
             return Err(ReceiptError::Origin { stated, signed: origin });
         }
@@ -238,7 +301,7 @@ fn read(bytes: &[u8]) -> Result<Receipt, ReceiptError> {
         return Err(ReceiptError::Version { found: file.v.into() });
     }
     let leaf = canonical::to_vec(&file.event).map_err(ReceiptError::Event)?;
-    let event = end_of_task(&leaf)?;
+    let (event, stated) = end(&leaf)?;
     let proof = file.proof.iter().enumerate().map(|(place, text)| {
         from_base64(text).ok_or_else(|| ReceiptError::ProofHash { place, text: error::clip(text) })
     });
@@ -248,7 +311,7 @@ fn read(bytes: &[u8]) -> Result<Receipt, ReceiptError> {
         CheckpointFileError::Text(source) => ReceiptError::Checkpoint(source),
         _ => ReceiptError::SignatureSpelling,
     })?;
-    Ok(Receipt { event, proof, checkpoint })
+    Ok(Receipt { event, stated, proof, checkpoint })
 }
 
 /// The version of a file that is not of ours.
@@ -256,16 +319,16 @@ fn version(json: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Value>(json).ok()?.get("v")?.as_u64()
 }
 
-/// Reads the leaf of a task's end.
-fn end_of_task(leaf: &[u8]) -> Result<Event, ReceiptError> {
+/// Reads the leaf of an end.
+fn end(leaf: &[u8]) -> Result<(Event, Stated), ReceiptError> {
     let event = Event::from_leaf(leaf).map_err(ReceiptError::Event)?;
     if event.v != EVENT_VERSION {
         return Err(ReceiptError::EventVersion { found: event.v });
     }
-    if !matches!(event.body, Body::Ended(_)) {
-        return Err(ReceiptError::NotATasksEnd { seq: event.seq, kind: kind(&event) });
+    match Stated::of(&event.body) {
+        Some(stated) => Ok((event, stated)),
+        None => Err(ReceiptError::NotAnEnd { seq: event.seq, kind: kind(&event) }),
     }
-    Ok(event)
 }
 
 /// What happened, as the leaf calls it.
@@ -274,28 +337,37 @@ fn kind(event: &Event) -> String {
     value["body"]["event"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What does not add up in the statement of event `seq`, if anything.
-fn statement_fault(statement: &Statement, seq: u64) -> Option<StatementFault> {
+/// What does not add up in the form of a statement, if anything.
+fn form_fault<P: About>(statement: &Statement<P>) -> Option<StatementFault> {
     use StatementFault as F;
     let Statement { kind, predicate, predicate_type, subject } = statement;
     if kind != STATEMENT_TYPE {
         return Some(F::Type { found: error::clip(kind) });
     }
-    if predicate_type != TASK_PREDICATE {
+    if predicate_type != P::TYPE {
         return Some(F::PredicateType { found: error::clip(predicate_type) });
     }
     let [subject] = &subject[..] else {
         return Some(F::Subjects { count: subject.len() });
     };
-    if subject.name != "output" {
-        return Some(F::SubjectName { found: error::clip(&subject.name) });
+    if subject.name != P::SUBJECT {
+        return Some(F::SubjectName { found: error::clip(&subject.name), expected: P::SUBJECT });
     }
-    if subject.digest.sha256 != predicate.output.digest.hex() {
-        return Some(F::SubjectDigest {
-            subject: error::clip(&subject.digest.sha256),
-            output: predicate.output.digest,
-        });
+    let stated = predicate.subject();
+    (subject.digest.sha256 != stated.hex()).then(|| F::SubjectDigest {
+        subject: error::clip(&subject.digest.sha256),
+        name: P::SUBJECT,
+        stated,
+    })
+}
+
+/// What does not add up in the statement of a task in event `seq`, if anything.
+fn task_fault(statement: &Statement, seq: u64) -> Option<StatementFault> {
+    use StatementFault as F;
+    if let Some(fault) = form_fault(statement) {
+        return Some(fault);
     }
+    let predicate = &statement.predicate;
     let (task, origin) = (predicate.task_id, predicate.node.origin);
     if !task.is_of(origin) {
         return Some(F::TaskOrigin { task, origin });

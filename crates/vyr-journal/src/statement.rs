@@ -15,20 +15,31 @@ pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// `predicateType` of a task's statement. A name, not an address: nothing is fetched.
 pub const TASK_PREDICATE: &str = "urn:vyr:task:v0";
 
-/// A task's statement.
+/// A statement: of a task, unless it says of what else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Statement {
+pub struct Statement<P = Predicate> {
     /// Always [`STATEMENT_TYPE`].
     #[serde(rename = "_type")]
     pub kind: String,
     /// What is stated.
-    pub predicate: Predicate,
-    /// Always [`TASK_PREDICATE`].
+    pub predicate: P,
+    /// [`TASK_PREDICATE`], or what else it is of.
     #[serde(rename = "predicateType")]
     pub predicate_type: String,
-    /// Of what it is stated: exactly one, the output.
+    /// Of what it is stated: exactly one.
     pub subject: Vec<Subject>,
+}
+
+/// What can be stated, and about which one thing.
+pub trait About {
+    /// The `predicateType`.
+    const TYPE: &'static str;
+    /// The name of the subject.
+    const SUBJECT: &'static str;
+
+    /// The digest of the subject.
+    fn subject(&self) -> Digest;
 }
 
 /// The thing a statement is about.
@@ -37,7 +48,7 @@ pub struct Statement {
 pub struct Subject {
     /// Its digest.
     pub digest: SubjectDigest,
-    /// Always `output`.
+    /// `output` of a task, `plan` of a change.
     pub name: String,
 }
 
@@ -185,15 +196,24 @@ pub struct Usage {
     pub run_us: u64,
 }
 
-impl Statement {
-    /// A statement of `predicate` about its output.
-    pub fn of(predicate: Predicate) -> Self {
-        let digest = SubjectDigest { sha256: predicate.output.digest.hex() };
+impl About for Predicate {
+    const TYPE: &'static str = TASK_PREDICATE;
+    const SUBJECT: &'static str = "output";
+
+    fn subject(&self) -> Digest {
+        self.output.digest
+    }
+}
+
+impl<P: About> Statement<P> {
+    /// A statement of `predicate` about its subject.
+    pub fn of(predicate: P) -> Self {
+        let digest = SubjectDigest { sha256: predicate.subject().hex() };
         Self {
             kind: STATEMENT_TYPE.to_owned(),
-            subject: vec![Subject { digest, name: "output".to_owned() }],
+            subject: vec![Subject { digest, name: P::SUBJECT.to_owned() }],
             predicate,
-            predicate_type: TASK_PREDICATE.to_owned(),
+            predicate_type: P::TYPE.to_owned(),
         }
     }
 }

@@ -102,6 +102,10 @@ pub struct Apply {
     pub dry_run: bool,
     /// What reads and changes the host.
     pub backend: BackendWish,
+    /// The commit of the site's repository that the plan comes from, if it has one: 40 or 64 hex
+    /// digits, for the receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_commit: Option<String>,
 }
 
 /// An approval and its signature, as they lie beside a plan.
@@ -416,6 +420,7 @@ mod tests {
             probes: vec!["192.0.2.1:22".into()],
             dry_run: false,
             backend: BackendWish::default(),
+            site_commit: None,
         })
     }
 

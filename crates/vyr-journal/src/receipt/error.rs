@@ -54,8 +54,8 @@ pub enum ReceiptError {
         found: u32,
     },
     /// The event says something else.
-    #[error("event {seq} is {kind}, not the end of a task")]
-    NotATasksEnd {
+    #[error("event {seq} is {kind}, not the end of a task or of a change of the network")]
+    NotAnEnd {
         /// Which event.
         seq: u64,
         /// What it is.
@@ -164,9 +164,12 @@ impl Problem for ReceiptError {
     }
 
     fn hint(&self) -> Option<String> {
-        let again = "get the receipt again from the node: vyr task receipt TASK";
+        let again =
+            "get the receipt again from the node: vyr task receipt TASK, or vyr network receipt";
         Some(match self {
-            Self::NotAReceipt => "pass a file that vyr task receipt wrote".to_owned(),
+            Self::NotAReceipt => {
+                "pass a file that vyr task receipt or vyr network receipt wrote".to_owned()
+            }
             Self::Version { .. } | Self::EventVersion { .. } => {
                 "if the node is newer than this vyr, check it with the node's version".to_owned()
             }
@@ -210,19 +213,29 @@ pub enum StatementFault {
         /// How many.
         count: usize,
     },
-    /// The subject is not the output.
-    #[error("its subject is {found:?}, expected \"output\"")]
+    /// The subject is not what such a statement is about.
+    #[error("its subject is {found:?}, expected {expected:?}")]
     SubjectName {
         /// What it says, cut to 80 characters.
         found: String,
+        /// What it should say.
+        expected: &'static str,
     },
-    /// The subject's digest is not the output's.
-    #[error("its subject is {subject}, its output {}", .output.hex())]
+    /// The subject's digest is another one than what is stated of it.
+    #[error("its subject is {subject}, its {name} {}", .stated.hex())]
     SubjectDigest {
         /// Of the subject, cut to 80 characters.
         subject: String,
-        /// Of the output.
-        output: Digest,
+        /// Of what.
+        name: &'static str,
+        /// The other one.
+        stated: Digest,
+    },
+    /// The change of the network cannot be so.
+    #[error("{fault}")]
+    Change {
+        /// In what.
+        fault: &'static str,
     },
     /// The task is of another node.
     #[error("task {task} is not of {origin}")]

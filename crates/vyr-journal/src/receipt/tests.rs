@@ -5,8 +5,8 @@ use vyr_base::{Category, Problem as _};
 
 use super::*;
 use crate::checkpoint::tests::{key, keys_of};
-use crate::event::tests::{at, one_of_each, origin, statement};
-use crate::ids::{Origin, TaskId};
+use crate::event::tests::{at, network, one_of_each, origin, statement};
+use crate::ids::TaskId;
 use crate::merkle::node_hash;
 use crate::proof::{HashSource, inclusion_proof, root_at};
 
@@ -50,7 +50,9 @@ fn made(seed: u8, edit: impl FnOnce(&mut Event)) -> Receipt {
     let proof = inclusion_proof(SEQ, size, &log).expect("in range");
     let checkpoint = Checkpoint { origin: origin(), size, root };
     let checkpoint = checkpoint.sign(&key(seed)).expect("signs");
-    Receipt { event: events.swap_remove(6), proof, checkpoint }
+    let event = events.swap_remove(6);
+    let stated = Stated::of(&event.body).expect("an end");
+    Receipt { event, stated, proof, checkpoint }
 }
 
 fn receipt() -> Receipt {
@@ -90,7 +92,7 @@ fn a_receipt_says_what_it_proves() {
     let receipt = receipt();
     let bytes = receipt.to_bytes();
     let verified = verdict(&bytes).expect("believed");
-    assert_eq!(verified.statement, statement(3));
+    assert_eq!(verified.stated, Stated::Task(Box::new(statement(3))));
     assert_eq!((verified.seq, verified.time), (SEQ, at(0)));
     assert_eq!(verified.receipt, Digest::of(&bytes));
     assert_eq!(verified.receipt, receipt.digest());
@@ -112,7 +114,10 @@ fn what_would_not_verify_is_not_made() {
     assert!(matches!(new(b"{}", &good.proof), ReceiptError::Event(_)));
     assert!(matches!(new(&leaf, &[]), ReceiptError::ProofLength { found: 0, .. }));
     let error = new(&events()[5].to_leaf(), &good.proof);
-    assert_eq!(error.to_string(), "event 5 is node.started, not the end of a task");
+    assert_eq!(
+        error.to_string(),
+        "event 5 is node.started, not the end of a task or of a change of the network"
+    );
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn a_touched_part_is_named() {
     assert!(matches!(refused(&edited(|v| v["event"]["v"] = json!(2))), E::EventVersion { .. }));
     assert!(matches!(refused(&edited(|v| v["event"]["x"] = json!(2))), E::Event(_)));
     let started = serde_json::to_value(&events()[5]).expect("JSON");
-    assert!(matches!(refused(&edited(|v| v["event"] = started)), E::NotATasksEnd { seq: 5, .. }));
+    assert!(matches!(refused(&edited(|v| v["event"] = started)), E::NotAnEnd { seq: 5, .. }));
     let proof = |edit: fn(&mut Vec<Value>)| {
         refused(&edited(|v| edit(v["proof"].as_array_mut().expect("a list"))))
     };
@@ -251,7 +256,48 @@ fn a_development_key_needs_leave() {
     let bytes = stated(|s| s.predicate.signer.dev = true).to_bytes();
     assert!(matches!(refused(&bytes), ReceiptError::DevSigned { .. }));
     let verified = verify_receipt(&bytes, &keys_of(&key(1)), true).expect("allowed");
-    assert!(verified.statement.predicate.signer.dev);
+    assert!(matches!(verified.stated, Stated::Task(task) if task.predicate.signer.dev));
+}
+
+/// The same log, with the end of a change of the network instead.
+fn changed(edit: impl FnOnce(&mut NetworkStatement)) -> Receipt {
+    made(1, |event| {
+        let mut statement = network();
+        edit(&mut statement);
+        event.body = Body::NetworkEnded(Box::new(statement));
+    })
+}
+
+#[test]
+fn a_change_of_the_network_has_a_receipt_too() {
+    use StatementFault as F;
+    let bytes = changed(|_| ()).to_bytes();
+    let verified = verdict(&bytes).expect("believed");
+    assert_eq!(verified.stated, Stated::Network(Box::new(network())));
+    for place in (0..bytes.len()).step_by(3) {
+        let mut other = bytes.clone();
+        other[place] ^= 1;
+        refused(&other);
+    }
+    let fault = |edit: fn(&mut NetworkStatement)| match refused(&changed(edit).to_bytes()) {
+        ReceiptError::Statement { seq: SEQ, fault } => fault,
+        error => panic!("{error}"),
+    };
+    assert!(matches!(fault(|s| s.predicate_type.clear()), F::PredicateType { .. }));
+    assert!(matches!(fault(|s| s.subject[0].name = "output".into()), F::SubjectName { .. }));
+    let digest = fault(|s| s.predicate.change.plan = Digest::of(b"better"));
+    assert!(matches!(digest, F::SubjectDigest { name: "plan", .. }));
+    let change: [fn(&mut NetworkStatement); 4] = [
+        |s| s.predicate.change.change.push('x'),
+        |s| s.predicate.change.interfaces.reverse(),
+        |s| s.predicate.change.timings.begun = at(9),
+        |s| s.predicate.change.after = None,
+    ];
+    for edit in change {
+        assert!(matches!(fault(edit), F::Change { .. }));
+    }
+    let elsewhere = changed(|s| s.predicate.node.origin = Origin::new([8; 16]));
+    assert!(matches!(refused(&elsewhere.to_bytes()), ReceiptError::Origin { .. }));
 }
 
 /// The checks a verifier may leave out.
@@ -288,7 +334,7 @@ fn accepts(bytes: &[u8], lax: Option<Check>) -> Option<()> {
     let event: Event = serde_json::from_value(value["event"].clone()).ok()?;
     let Body::Ended(statement) = &event.body else { return None };
     if asks(Check::Statement) {
-        statement_fault(statement, event.seq).is_none().then_some(())?;
+        task_fault(statement, event.seq).is_none().then_some(())?;
     }
     let text = value["checkpoint"].as_str()?;
     let signature = ssh_key::SshSig::from_pem(value["signature"].as_str()?).ok()?;

@@ -40,8 +40,8 @@ pub async fn serve_here(
         puts: puts.clone(),
     };
     let processes = about.processes;
-    let (telemetry, settings) = (about.telemetry, Vec::new());
-    let operator = OperatorService { node, access, processes, telemetry, settings, puts };
+    let (telemetry, settings, network) = (about.telemetry, Vec::new(), about.network);
+    let operator = OperatorService { node, access, processes, telemetry, settings, puts, network };
     // No second connection, and no end of them either, which would be a reason to stop.
     let only = tokio_stream::once(std::io::Result::Ok(end)).chain(tokio_stream::pending());
     Server::builder()

@@ -10,19 +10,22 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use vyr_api::operator::operator_server::Operator;
 use vyr_api::operator::{
-    Checkpoint, Chunk, Event, GetCheckpointRequest, GetGuidanceRequest, GetTaskRequest, Guidance,
-    ListEventsRequest, ListStatesRequest, ListTasksRequest, Process, PutBlobResponse,
-    ReadBlobRequest, Receipt, State, StatusRequest, StatusResponse, Task,
+    Checkpoint, Chunk, Event, GetChangeReceiptRequest, GetCheckpointRequest, GetGuidanceRequest,
+    GetTaskRequest, Guidance, ListEventsRequest, ListStatesRequest, ListTasksRequest, Process,
+    PutBlobResponse, ReadBlobRequest, Receipt, State, StatusRequest, StatusResponse, Task,
 };
 use vyr_base::Digest;
 use vyr_journal::{Body, TaskId};
+use vyr_net::words::{FRAME_BYTES_MAX, parse};
 use vyr_store::ReadError;
 
 use super::access::{Access, Role};
 use super::convert::{self, digest, id, status};
 use super::put::{self, Puts};
+use crate::network::record_changes;
 use crate::node::{Caller, Node, NodeError};
 use crate::otlp::Health;
+use crate::process::net::NetDoor;
 
 /// How long `status` waits to hear of the guidance.
 const GUIDANCE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -50,6 +53,8 @@ pub(super) struct OperatorService {
     /// Limits and budgets in force.
     pub(super) settings: Vec<(String, String)>,
     pub(super) puts: Puts,
+    /// The process that changes the network, if this node has one.
+    pub(super) network: Option<Arc<NetDoor>>,
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -363,6 +368,60 @@ impl Operator for OperatorService {
         self.allow(&request)?;
         let report = self.node.guidance().await.map_err(status)?;
         Ok(Response::new(convert::guidance(report)))
+    }
+
+    type AskNetworkStream = Streamed<Chunk>;
+
+    async fn ask_network(
+        &self,
+        request: Request<Streaming<Chunk>>,
+    ) -> Result<Response<Self::AskNetworkStream>, Status> {
+        self.allow(&request)?;
+        let Some(door) = self.network.clone() else {
+            let why = "this node is a command's own and has no process for the network";
+            return Err(status(NodeError::NoNet(why.into())));
+        };
+        let mut chunks = request.into_inner();
+        let mut asked = Vec::new();
+        while let Some(chunk) = put::next(&mut chunks).await? {
+            if asked.len() + chunk.data.len() > FRAME_BYTES_MAX {
+                let why = format!("a question has at most {FRAME_BYTES_MAX} bytes");
+                return Err(status(NodeError::Invalid(why)));
+            }
+            asked.extend_from_slice(&chunk.data);
+        }
+        let node = Arc::clone(&self.node);
+        let work = tokio::task::spawn_blocking(move || {
+            let invalid = |e: String| NodeError::Invalid(e);
+            let asked = parse(&asked).map_err(|e| invalid(e.to_string()))?;
+            let answer = door.ask(&asked);
+            // Whoever is told of an end finds it in the journal; what cannot be written now, the
+            // thread that watches tries again.
+            if record_changes(node.data()).is_ok_and(|recorded| recorded.events > 0) {
+                node.look();
+            }
+            serde_json::to_vec(&answer?).map_err(|e| invalid(e.to_string()))
+        });
+        let answer = work.await.map_err(|e| Status::internal(e.to_string()))?.map_err(status)?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            for piece in answer.chunks(CHUNK) {
+                if sender.send(Ok(Chunk { data: piece.to_vec().into() })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(stream(receiver))
+    }
+
+    async fn get_change_receipt(
+        &self,
+        request: Request<GetChangeReceiptRequest>,
+    ) -> Result<Response<Receipt>, Status> {
+        self.allow(&request)?;
+        let change = Some(request.into_inner().change).filter(|change| !change.is_empty());
+        let receipt = self.node.change_receipt(change).await.map_err(status)?;
+        Ok(Response::new(Receipt { file: receipt.to_bytes().into() }))
     }
 
     async fn get_checkpoint(

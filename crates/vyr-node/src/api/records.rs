@@ -17,7 +17,7 @@ use vyr_store::{Store, VerifiedBlob};
 use super::convert;
 use crate::data_dir::DataDir;
 use crate::keys;
-use crate::node::{Caller, NodeError, TaskView, view};
+use crate::node::{Caller, NodeError, TaskView, change_end, view};
 use crate::report::Result;
 
 /// The records of a data directory, for its owner.
@@ -109,12 +109,22 @@ impl Records {
     /// The receipt of a task that ended.
     pub fn receipt(&self, task: TaskId) -> Result<Receipt> {
         let (seq, leaf, _) = self.ended(task)?;
+        self.receipt_at(seq, &leaf)
+    }
+
+    /// The receipt of a change of the network that has ended; none is named: of the last.
+    pub fn change_receipt(&self, change: Option<&str>) -> Result<Receipt> {
+        let event = change_end(&self.reader, change)?;
+        self.receipt_at(event.seq, &event.to_leaf())
+    }
+
+    fn receipt_at(&self, seq: u64, leaf: &[u8]) -> Result<Receipt> {
         let signed = match self.reader.checkpoint(seq + 1)? {
             Some(signed) => signed,
             None => self.checkpoint()?,
         };
         let proof = inclusion_proof(seq, signed.checkpoint().size, &self.reader)?;
-        Ok(Receipt::new(&leaf, proof, signed)?)
+        Ok(Receipt::new(leaf, proof, signed)?)
     }
 
     /// A signed checkpoint over all events there are; kept in the journal too.

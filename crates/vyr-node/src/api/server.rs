@@ -21,6 +21,7 @@ use super::operator::OperatorService;
 use super::put::Puts;
 use crate::node::Node;
 use crate::otlp::Health;
+use crate::process::net::NetDoor;
 
 /// The largest message: a chunk of an artifact, and its frame.
 pub(super) const MESSAGE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -88,6 +89,8 @@ pub struct About {
     pub limits: Limits,
     /// The most they get.
     pub ceilings: Ceilings,
+    /// The process that changes the network, if this node has one.
+    pub network: Option<Arc<NetDoor>>,
 }
 
 /// Serves until `stop` says so, and then until calls under way have ended. Needs a runtime.
@@ -124,6 +127,7 @@ pub async fn serve(
             telemetry: about.telemetry.clone(),
             settings: settings.clone(),
             puts: puts.clone(),
+            network: about.network.clone(),
         };
         OperatorServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     };

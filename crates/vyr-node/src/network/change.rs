@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vyr_base::Digest;
+use vyr_journal::{NetworkFirst, NetworkOutcome};
 use vyr_net::{Ability, Backend, Op, State, greet, met, ops, undo, wanted};
 use vyr_plan::bundle::Approvals;
 use vyr_plan::{ApprovalError, Plan, Root, Signed, approve, prove};
@@ -42,6 +43,8 @@ pub struct ApplyRequest<'a> {
     pub dry_run: bool,
     /// What reads and changes the host.
     pub backend: BackendChoice,
+    /// The commit of the site's repository that the plan comes from, for the receipt.
+    pub site_commit: Option<&'a str>,
 }
 
 /// What was done.
@@ -156,6 +159,7 @@ impl Network {
             probes: &[],
             dry_run: false,
             backend: backend.unwrap_or(host.backend),
+            site_commit: None,
         };
         self.apply_as(&request, Authority::Confirmed)
     }
@@ -166,6 +170,38 @@ impl Network {
     }
 
     pub(super) fn apply_as(
+        &self,
+        request: &ApplyRequest<'_>,
+        authority: Authority,
+    ) -> Result<Applied, NetworkError> {
+        let done = self.change_as(request, authority);
+        if let Err(error) = &done
+            && !request.dry_run
+            && error.is_refusal()
+        {
+            // What is refused is refused, whether that can be written down or not.
+            let (plan, why) = (Digest::of(request.plan), error.to_string());
+            let _ = self.record.spool().refused(plan, request.by, &why, self.first(error));
+        }
+        done
+    }
+
+    /// Who came first, if a change is refused because somebody did.
+    fn first(&self, error: &NetworkError) -> Option<NetworkFirst> {
+        match error {
+            NetworkError::Pending { plan, by, .. } => {
+                Some(NetworkFirst { by: by.clone(), plan: *plan })
+            }
+            NetworkError::Base { base: Some(base), .. } => {
+                let last = self.record.last().ok().flatten();
+                let last = last.filter(|last| last.plan == *base && last.outcome == CONFIRMED);
+                last.map(|last| NetworkFirst { by: last.by, plan: last.plan })
+            }
+            _ => None,
+        }
+    }
+
+    fn change_as(
         &self,
         request: &ApplyRequest<'_>,
         authority: Authority,
@@ -243,11 +279,13 @@ impl Network {
                 |source| NetworkError::File { path: self.record.directory().to_owned(), source },
             )?;
         change.met = met;
+        change.approvers.clone_from(&applied.approvers);
+        change.site_commit = request.site_commit.map(str::to_owned);
         self.record.set_pending(&lock, &change)?;
         let timer = match Timer::arm(self.record.directory(), &change) {
             Ok(timer) => timer,
             Err(why) => {
-                self.close(&lock, &change, "taken back", "the timer could not be armed")?;
+                self.close(&lock, &change, End::Untouched("the timer could not be armed"))?;
                 return Err(NetworkError::Timer(why));
             }
         };
@@ -263,7 +301,7 @@ impl Network {
         }
         if request.within.is_none() {
             self.record.confirm(&lock, &change)?;
-            self.close(&lock, &change, "confirmed", "no confirmation was asked for")?;
+            self.close(&lock, &change, End::Confirmed("no confirmation was asked for"))?;
             timer.dismiss();
             self.promote_keys(&plan, request.machine)?;
             applied.outcome = Outcome::Confirmed;
@@ -312,7 +350,7 @@ impl Network {
         self.resume_moves(&change)?;
         self.holds(&change).map_err(|why| NetworkError::Differs(vec![why]))?;
         self.record.confirm(&lock, &change)?;
-        self.close(&lock, &change, "confirmed", "it was confirmed")?;
+        self.close(&lock, &change, End::Confirmed("it was confirmed"))?;
         self.promote_keys(&self.record.kept(&change.plan)?, &change.machine)?;
         Ok(change)
     }
@@ -353,11 +391,11 @@ impl Network {
     pub(super) fn recover(&self, lock: &Lock) -> Result<(), NetworkError> {
         let Some(change) = self.record.pending()? else { return Ok(()) };
         if self.is_confirmed(&change)? {
-            return self.close(lock, &change, "confirmed", "who made it died after that");
+            return self.close(lock, &change, End::Confirmed("who made it died after that"));
         }
         if change.is_of_another_boot() {
             // The kernel has forgotten all of it.
-            return self.close(lock, &change, "taken back", "the machine was started anew");
+            return self.close(lock, &change, End::Forgotten("the machine was started anew"));
         }
         // Whoever takes steps holds the lock, and this process has it.
         let abandoned = change.phase == Phase::Changing;
@@ -373,7 +411,7 @@ impl Network {
         let lock = self.record.lock()?;
         match self.record.pending()? {
             Some(change) if change.id == id && self.is_confirmed(&change)? => {
-                self.close(&lock, &change, "confirmed", "who made it died after that")
+                self.close(&lock, &change, End::Confirmed("who made it died after that"))
             }
             // Its phase is of no matter: whoever made it did not say that all is done, or too much
             // time has passed.
@@ -434,7 +472,7 @@ impl Network {
             let found = backend.read()?.state_for(&before);
             left = ops(&found, &before);
             if left.is_empty() {
-                return self.close(lock, change, "taken back", why);
+                return self.close(lock, change, End::TakenBack(why));
             }
             // Those who come back do not know that they were gone.
             greet(&mut left, &change.met);
@@ -442,29 +480,59 @@ impl Network {
         }
         let found = backend.read()?.state_for(&before);
         if found == before {
-            return self.close(lock, change, "taken back", why);
+            return self.close(lock, change, End::TakenBack(why));
         }
         Err(NetworkError::Differs(left.iter().map(Op::to_string).collect()))
     }
 
-    fn close(
-        &self,
-        lock: &Lock,
-        change: &Pending,
-        outcome: &str,
-        why: &str,
-    ) -> Result<(), NetworkError> {
+    fn close(&self, lock: &Lock, change: &Pending, end: End<'_>) -> Result<(), NetworkError> {
+        let (outcome, why) = end.words();
+        let after = match end {
+            // What was read back equals it.
+            End::Confirmed(_) => Some(self.goal(change)?.digest()?),
+            End::TakenBack(_) => Some(self.before(change).digest()?),
+            End::Untouched(_) => Some(change.before.digest()?),
+            End::Forgotten(_) => None,
+        };
         let last = Last {
             plan: change.plan,
             by: change.by.clone(),
-            outcome: outcome.to_owned(),
+            outcome: outcome.word().to_owned(),
             why: why.to_owned(),
             at: Timestamp::now(),
         };
         // Before the change is forgotten: a move that no plan allows any more must not be there when
         // a later plan happens to name the same two keys.
         self.prune_moves(lock, &change.machine)?;
+        self.record.spool().changed(change, outcome, why, after)?;
         self.record.end(lock, &last)
+    }
+}
+
+/// [`Last::outcome`] of a change that was kept.
+const CONFIRMED: &str = NetworkOutcome::Confirmed.word();
+
+/// How a change ends, and why.
+#[derive(Debug, Clone, Copy)]
+enum End<'a> {
+    /// Its plan is in force.
+    Confirmed(&'a str),
+    /// The host is as it was before.
+    TakenBack(&'a str),
+    /// No step was taken.
+    Untouched(&'a str),
+    /// The kernel has forgotten what was done.
+    Forgotten(&'a str),
+}
+
+impl<'a> End<'a> {
+    fn words(self) -> (NetworkOutcome, &'a str) {
+        match self {
+            Self::Confirmed(why) => (NetworkOutcome::Confirmed, why),
+            Self::TakenBack(why) | Self::Untouched(why) | Self::Forgotten(why) => {
+                (NetworkOutcome::TakenBack, why)
+            }
+        }
     }
 }
 
@@ -481,7 +549,7 @@ fn allowed(
         Some((base, confirmed)) => {
             if plan.parent != Some(*base) {
                 // Only the last change is known; it may have been to another plan, and taken back.
-                let first = last.filter(|last| last.plan == *base && last.outcome == "confirmed");
+                let first = last.filter(|last| last.plan == *base && last.outcome == CONFIRMED);
                 let first = first.map(|last| format!("made by {} at {}", last.by, last.at));
                 let (parent, base) = (plan.parent, Some(*base));
                 return Err(NetworkError::Base { plan: *digest, parent, base, first });

@@ -153,6 +153,13 @@ fn named(digest: Option<&Digest>) -> String {
     digest.map_or_else(|| "nothing".into(), Digest::to_string)
 }
 
+impl NetworkError {
+    /// Whether a change was refused because of who asked, or who came first.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Pending { .. } | Self::Base { .. } | Self::Approval(_))
+    }
+}
+
 impl Problem for NetworkError {
     fn category(&self) -> Category {
         match self {

@@ -25,6 +25,7 @@ mod moves;
 mod reach;
 mod record;
 mod recovery;
+mod spool;
 mod ssh;
 mod timer;
 mod wire;
@@ -34,11 +35,12 @@ pub use change::{Applied, ApplyRequest, Network, Outcome, Standing};
 pub use error::NetworkError;
 pub use keys::{LinkKeys, private_key};
 pub use moves::{Handshake, KeyStanding, KeyWatch, Looked};
-pub use reach::{Ended, Host, LinkKey};
+pub use reach::{Asks, Ended, Host, LinkKey};
 pub use record::{Last, Moved, Pending, Phase};
 pub use recovery::{
     BundleRequest, Bundled, Checked, RebuildRequest, Rebuilt, RecoveryError, bundle, look, rebuild,
 };
+pub use spool::{Recorded, has_changes, record as record_changes};
 pub use ssh::{Said, Ssh, SshAddress, SshError};
 pub(crate) use timer::serve;
 pub use vyr_net::Stage;

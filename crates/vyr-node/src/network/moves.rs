@@ -236,10 +236,16 @@ impl Network {
     fn write_moves(&self, lock: &Lock, plan: Digest, moves: &Moves) -> Result<(), NetworkError> {
         let old = self.record.moved()?;
         let at = Timestamp::now();
+        let known =
+            |takeover: &vyr_net::Move| old.iter().find(|one| one.takeover == *takeover).cloned();
         let entry = |takeover: &vyr_net::Move| {
-            let known = old.iter().find(|one| one.takeover == *takeover).cloned();
-            known.unwrap_or_else(|| Moved { plan, at, takeover: takeover.clone() })
+            known(takeover).unwrap_or_else(|| Moved { plan, at, takeover: takeover.clone() })
         };
+        // Told first: whoever is killed in between tells it again, by the same name.
+        let spool = self.record.spool();
+        for takeover in moves.iter().filter(|takeover| known(takeover).is_none()) {
+            spool.moved(at, plan, takeover)?;
+        }
         self.record.set_moved(lock, moves.iter().map(entry).collect())
     }
 

@@ -16,6 +16,8 @@ use crate::Result;
 pub enum Host {
     /// Here: in this process.
     Here(Network),
+    /// Here: by the node that runs on its data directory.
+    Node(Box<dyn Asks>),
     /// Behind a connection; a new one for each question.
     Ssh(Ssh),
 }
@@ -40,10 +42,18 @@ pub struct LinkKey {
     pub directory: std::path::PathBuf,
 }
 
+/// A way to ask the node of this host.
+pub trait Asks: std::fmt::Debug + Send + Sync {
+    /// Asks, and waits for the answer; what the host refuses is an error.
+    fn ask(&self, request: &Request) -> Result<Answer>;
+}
+
 impl Host {
-    fn ask(&self, request: Request) -> Result<Answer> {
+    /// Asks, and waits for the answer; what the host refuses is an error.
+    pub fn ask(&self, request: Request) -> Result<Answer> {
         match self {
             Self::Here(network) => Ok(perform(network, request)?),
+            Self::Node(node) => node.ask(&request),
             Self::Ssh(ssh) => Ok(ssh.ask(&request)?),
         }
     }
@@ -153,6 +163,7 @@ mod tests {
                 probes: Vec::new(),
                 dry_run,
                 backend: BackendWish::default(),
+                site_commit: None,
             })
         };
         let answer = |outcome| Applied {

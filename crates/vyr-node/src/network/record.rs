@@ -15,6 +15,7 @@ use vyr_plan::bundle::{APPROVALS_BYTES_MAX, Approvals, MOVED_BYTES_MAX};
 use vyr_plan::plan::PLAN_BYTES_MAX;
 use vyr_plan::{Plan, Signed};
 
+use super::spool::Spool;
 use super::{BackendChoice, NetworkError};
 use crate::data_dir::replace;
 
@@ -77,6 +78,12 @@ pub struct Pending {
     /// Where those were met who have no place in it.
     #[serde(default)]
     pub met: Vec<Met>,
+    /// Who approved the plan.
+    #[serde(default)]
+    pub approvers: Vec<String>,
+    /// The commit of the site's repository that it came from.
+    #[serde(default)]
+    pub site_commit: Option<String>,
 }
 
 /// How the last change ended.
@@ -138,13 +145,12 @@ pub(super) fn pending(
     backend: BackendChoice,
     states: (State, State),
 ) -> io::Result<Pending> {
-    let mut id = [0_u8; 16];
-    rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty())?;
+    let id = random_name()?;
     let begun = Timestamp::now();
     let ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
     Ok(Pending {
         version: VERSION,
-        id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        id,
         plan,
         base,
         machine: machine.to_owned(),
@@ -158,7 +164,16 @@ pub(super) fn pending(
         before: states.0,
         wanted: states.1,
         met: Vec::new(),
+        approvers: Vec::new(),
+        site_commit: None,
     })
+}
+
+/// A name for a change: 32 hex digits.
+pub(super) fn random_name() -> io::Result<String> {
+    let mut name = [0_u8; 16];
+    rustix::rand::getrandom(&mut name[..], rustix::rand::GetRandomFlags::empty())?;
+    Ok(name.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl Pending {
@@ -210,6 +225,11 @@ impl Record {
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// What is to be told to the journal.
+    pub(super) fn spool(&self) -> Spool {
+        Spool::of(&self.directory)
     }
 
     /// Waits for whoever changes the network now, but not for ever.
@@ -294,16 +314,22 @@ impl Record {
         Ok(Plan::parse_as(&bytes, digest)?)
     }
 
-    /// Keys that have taken over.
+    /// Keys that have taken over. A file that cannot be read is set aside: what it said is said again
+    /// by the next handshake of each such key, and no start of the machine waits for that.
     pub(super) fn moved(&self) -> Result<Vec<Moved>, NetworkError> {
-        let Some(file) = self.decode::<MovedFile>(MOVED, MOVED_BYTES_MAX)? else {
-            return Ok(Vec::new());
+        let read = self.decode::<MovedFile>(MOVED, MOVED_BYTES_MAX);
+        let why = match read {
+            Ok(None) => return Ok(Vec::new()),
+            Ok(Some(file)) if file.version == VERSION => return Ok(file.moved),
+            Ok(Some(file)) => format!("it has version {}, this vyr reads {VERSION}", file.version),
+            Err(NetworkError::Record { why, .. }) => why,
+            Err(error) => return Err(error),
         };
-        if file.version != VERSION {
-            let why = format!("it has version {}, and this vyr reads {VERSION}", file.version);
-            return Err(NetworkError::Record { path: self.directory.join(MOVED), why });
-        }
-        Ok(file.moved)
+        let path = self.directory.join(MOVED);
+        let aside = self.directory.join(format!("{MOVED}.bad"));
+        fs::rename(&path, &aside).map_err(|source| NetworkError::File { path, source })?;
+        eprintln!("vyr: keys that took over are looked for again ({}: {why})", aside.display());
+        Ok(Vec::new())
     }
 
     /// Their file, for a bundle.

@@ -87,6 +87,12 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
     {
         return refuse(format!("who asks is not named in 1 to {BY_CHARS_MAX} visible characters"));
     }
+    let is_commit = |text: &String| {
+        matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    if !apply.site_commit.as_ref().is_none_or(is_commit) {
+        return refuse("the commit of the site is not 40 or 64 hex digits".into());
+    }
     let signed = apply.approvals.into_iter();
     let signed: Vec<Signed> = signed
         .map(|of| Signed { name: of.name, text: of.text.0, signature: of.signature.0 })
@@ -101,6 +107,7 @@ fn make(network: &Network, apply: Apply) -> Result<Applied, NetworkError> {
         probes: &apply.probes,
         dry_run: apply.dry_run,
         backend,
+        site_commit: apply.site_commit.as_deref(),
     })?;
     let (outcome, deadline) = match done.outcome {
         super::Outcome::Nothing => (Outcome::Nothing, None),
@@ -208,12 +215,22 @@ impl<R: Read, W: Write> Remote<R, W> {
 
     /// Asks, and waits for the answer.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, RemoteError> {
-        write_frame(&mut self.writer, request)?;
-        let frame = read_frame(&mut self.reader)?.ok_or(WordsError::Silence)?;
-        match parse(&frame)? {
+        match self.exchange(request)? {
             Answer::Refused(refusal) => Err(refusal.into()),
             answer => Ok(answer),
         }
+    }
+
+    /// The same for who passes the answer on, whatever it is.
+    pub fn exchange(&mut self, request: &Request) -> Result<Answer, WordsError> {
+        write_frame(&mut self.writer, request)?;
+        let frame = read_frame(&mut self.reader)?.ok_or(WordsError::Silence)?;
+        parse(&frame)
+    }
+
+    /// Where its answers come from.
+    pub fn reader(&self) -> &R {
+        &self.reader
     }
 }
 
@@ -369,6 +386,7 @@ mod tests {
                 probes: vec!["192.0.2.1:1".into(); probes],
                 dry_run: false,
                 backend: BackendWish::default(),
+                site_commit: None,
             })
         };
         for (request, what) in [

@@ -38,6 +38,9 @@ pub enum NodeError {
     /// The node is about to stop.
     #[error("the node is stopping")]
     Stopping,
+    /// The process that changes the network does not answer.
+    #[error("the process net does not answer: {0}")]
+    NoNet(String),
     /// The journal cannot be written, so nothing can be promised.
     #[error("the journal cannot be written: {why}")]
     Unwritable {
@@ -121,6 +124,7 @@ impl Problem for NodeError {
             | Self::Busy { .. }
             | Self::Silent(_)
             | Self::Stopping
+            | Self::NoNet(_)
             | Self::Unwritable { .. } => Category::Transient,
             Self::Unsupported { .. } | Self::InlineTooLarge { .. } | Self::Invalid(_) => {
                 Category::Usage
@@ -141,6 +145,7 @@ impl Problem for NodeError {
             Self::Busy { .. } => Some("try again when some of them have ended".into()),
             Self::Silent(_) => Some("begin again".into()),
             Self::Stopping => Some("start it again: vyr up".into()),
+            Self::NoNet(_) => Some("vyr drift says how the host stands".into()),
             Self::Unwritable { hint, .. } => hint.clone(),
             Self::Unsupported { .. } => Some("containers are services: use vyr deploy".into()),
             Self::InlineTooLarge { .. } => Some(

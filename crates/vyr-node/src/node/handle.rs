@@ -193,16 +193,12 @@ impl Node {
         host: Box<dyn Host>,
         compiler: Arc<dyn Compiler + Send + Sync>,
     ) -> Result<Self, NodeError> {
-        let (key, key_line) = node_key(data)?;
-        let directory = data.directory("node").map_err(crate::Report::from)?;
+        let (journal, key) = open_journal(data)?;
+        let key_line = keys::node_line(key.public_key())?;
         let owners = data.directory("node/owners").map_err(crate::Report::from)?;
         let lock = take_owner_lock(&owners)?;
         let owner = name_of(&lock.path);
-        let path = directory.join("journal.db");
-        let key_id = vyr_artifact::KeyId::of(key.public_key()).to_string();
-        let predecessor = predecessor(&directory)?;
-        let created = NodeCreated { key_id, origin: Origin::new(random()?), predecessor };
-        let journal = Journal::open(&path, || (created, Timestamp::now()))?;
+        let path = data.journal();
         let mut ledger = journal.ledger()?;
         if config.adopt {
             journal.restore_keys(&mut ledger)?;
@@ -438,6 +434,12 @@ impl Node {
         receiver.await.map_err(|_| NodeError::Stopping)
     }
 
+    /// Lets it see what another process has appended to its journal.
+    pub(crate) fn look(&self) {
+        let (sender, _) = oneshot::channel();
+        self.inbox.push(Command::Snapshot(sender));
+    }
+
     /// Why a task does not run yet; `None` if it does or has ended.
     pub async fn waiting(&self, task: TaskId) -> Result<Option<Waiting>, NodeError> {
         let (sender, receiver) = oneshot::channel();
@@ -504,6 +506,16 @@ impl Node {
         let Some(ended) = seen.ended else {
             return Err(NodeError::Conflict(format!("task {task} has not ended yet")));
         };
+        self.receipt_of(ended).await
+    }
+
+    /// The receipt of a change of the network that has ended; none is named: of the last.
+    pub async fn change_receipt(&self, change: Option<String>) -> Result<Receipt, NodeError> {
+        let ended = self.read(move |reader| change_end(reader, change.as_deref())).await?;
+        self.receipt_of(ended).await
+    }
+
+    async fn receipt_of(&self, ended: Event) -> Result<Receipt, NodeError> {
         let seq = ended.seq;
         let kept = self.read(move |reader| Ok(reader.checkpoint(seq + 1)?)).await?;
         let signed = match kept {
@@ -575,6 +587,23 @@ pub(crate) fn view(
     Ok(TaskView { accepted, started, ended })
 }
 
+/// The event in which a change of the network ended; none is named: the last.
+pub(crate) fn change_end(reader: &Reader, change: Option<&str>) -> Result<Event, NodeError> {
+    let missing = || match change {
+        Some(change) => NodeError::NotFound(format!("no change {change} has ended here")),
+        None => NodeError::NotFound("no change of the network has ended here".into()),
+    };
+    let seq = match change {
+        Some(change) => reader.change(change)?,
+        None => reader.last_change()?,
+    };
+    let event = reader.event_at(seq.ok_or_else(missing)?)?;
+    match event.body {
+        Body::NetworkEnded(_) => Ok(event),
+        _ => Err(missing()),
+    }
+}
+
 /// Whether a manifest in the store is that of a container image.
 fn is_container(store: &Store, digest: &Digest) -> bool {
     let most = vyr_artifact::MANIFEST_BYTES_MAX as u64;
@@ -604,11 +633,15 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|e| Err(NodeError::Invalid(format!("a thread broke: {e}"))))
 }
 
-/// The key that signs checkpoints, made on first use, and its line for a trust file.
-fn node_key(data: &DataDir) -> Result<(ssh_key::PrivateKey, String), NodeError> {
+/// The journal of a data directory, begun if there is none, and the key that signs its checkpoints.
+pub(crate) fn open_journal(data: &DataDir) -> Result<(Journal, ssh_key::PrivateKey), NodeError> {
     let key = keys::node_key(data)?;
-    let line = keys::node_line(key.public_key())?;
-    Ok((key, line))
+    let directory = data.directory("node").map_err(crate::Report::from)?;
+    let key_id = vyr_artifact::KeyId::of(key.public_key()).to_string();
+    let predecessor = predecessor(&directory)?;
+    let created = NodeCreated { key_id, origin: Origin::new(random()?), predecessor };
+    let journal = Journal::open(&data.journal(), || (created, Timestamp::now()))?;
+    Ok((journal, key))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], NodeError> {

@@ -35,7 +35,7 @@ pub use core::{CONTENT_BYTES_MAX as INLINE_BYTES_MAX, NodeConfig, Retention};
 pub use error::NodeError;
 pub use executor::{Host, LocalHost};
 pub use handle::{Admitted, Caller, Node, Snapshot, Submission, SubmittedInput, TaskView, Waiting};
-pub(crate) use handle::{is_container_manifest, view};
+pub(crate) use handle::{change_end, is_container_manifest, open_journal, view};
 pub use metrics::{Metrics, TIME_BOUNDS_US, Value};
 pub use span::{
     Delivered, Ended, SpanFilter, SpanKind, TaskSpan, TraceContext, context_of, end_spans,

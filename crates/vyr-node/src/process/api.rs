@@ -18,8 +18,10 @@ use tokio::sync::watch;
 use vyr_base::Problem;
 use vyr_task::{CompileFailure, Compiler, MachineCode};
 
+use super::changes;
 use super::compile::{self, CompileLimits, Verdict};
 use super::confine::{ApiPaths, confine_api};
+use super::net::NetDoor;
 use super::up::{ToApi, ToUp};
 use super::wire::{Receiver, Sender};
 use crate::api::{About, Access, Listeners, Tls, serve};
@@ -179,6 +181,9 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     .map_err(|e| NodeError::Invalid(e.to_string()))?;
 
     let (tasks_sender, tasks_started) = sync_channel(1);
+    let (net_sender, net_started) = sync_channel(1);
+    let net_pid = Arc::new(AtomicU32::new(0));
+    let net_pid_of_reader = Arc::clone(&net_pid);
     let (stop_sender, stop) = watch::channel(false);
     let tasks_pid = Arc::new((AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)));
     let pid_of_reader = Arc::clone(&tasks_pid);
@@ -200,6 +205,18 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
                         let socket =
                             beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
                         let _ = tasks_sender.send(socket);
+                    }
+                    ToApi::Net { pid } => {
+                        net_pid_of_reader.store(pid, Ordering::Relaxed);
+                        let socket =
+                            beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
+                        let _ = net_sender.send(socket);
+                    }
+                    ToApi::NoNet(why) => {
+                        net_pid_of_reader.store(0, Ordering::Relaxed);
+                        if let Some(why) = why {
+                            let _ = net_sender.send(Err(io::Error::other(why)));
+                        }
                     }
                     ToApi::NoGuide => pid_of_reader.2.store(0, Ordering::Relaxed),
                     ToApi::NoTasks(why) => {
@@ -255,13 +272,19 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
             ),
         ];
         processes.extend(guide);
+        let net = net_pid.load(Ordering::Relaxed);
+        processes.extend((net != 0).then(|| ("net".to_owned(), net, 0)));
         processes
     };
+    let of_net = supervisor.clone();
+    let net = NetDoor::new(move || of_net.tell(&ToUp::StartNet, &[]), net_started);
+    changes::keep(&node)?;
     let about = About {
         processes: Arc::new(processes),
         telemetry: otlp.as_ref().map(Otlp::health),
         limits: settings.limits,
         ceilings: settings.ceilings,
+        network: Some(Arc::new(net)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

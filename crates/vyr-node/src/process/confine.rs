@@ -223,11 +223,14 @@ pub(super) fn confine_guide(has_programs: bool) -> Result<(), ConfineError> {
 pub(crate) fn confine_timer() -> Result<(), ConfineError> {
     let kept = CapabilitySet::NET_ADMIN;
     for one in CapabilitySet::all().iter().filter(|one| !kept.contains(*one)) {
-        match rustix::thread::remove_capability_from_bounding_set(one) {
+        // Who made the change may have given it up before: then nobody may take it away again.
+        match rustix::thread::capability_is_in_bounding_set(one) {
+            Ok(true) => {}
             // A kernel that does not know it does not give it either.
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Ok(false) | Err(rustix::io::Errno::INVAL) => continue,
             Err(e) => return Err(step("bounding set")(e)),
         }
+        rustix::thread::remove_capability_from_bounding_set(one).map_err(step("bounding set"))?;
     }
     clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
     let held = rustix::thread::capabilities(None).map_err(step("capabilities"))?.permitted & kept;
@@ -236,6 +239,43 @@ pub(crate) fn confine_timer() -> Result<(), ConfineError> {
     set_capabilities(None, sets).map_err(step("capabilities"))?;
     set_no_new_privs(true).map_err(step("no new privileges"))
 }
+
+/// Confines the process `net`: one capability, for it, the `nft` and the confirm timer that it starts;
+/// of the node's files only `network`. There must be no other thread yet.
+pub(super) fn confine_net(network: &std::path::Path) -> Result<(), ConfineError> {
+    set_limits(ProcessLimits::default())?;
+    confine_timer()?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    let all = AccessFs::from_all(LANDLOCK);
+    let read = AccessFs::from_read(LANDLOCK);
+    let null = AccessFs::ReadFile | AccessFs::WriteFile;
+    let file = AccessFs::ReadFile | AccessFs::Execute;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(Ruleset::create)
+        .and_then(|rules| {
+            rules
+                .add_rules(path_beneath_rules(PROGRAMS, read))?
+                .add_rules(path_beneath_rules(
+                    ["/etc", "/proc", "/run"],
+                    read & !AccessFs::Execute,
+                ))?
+                // Sockets of WireGuard lie where somebody says; their names are no secret.
+                .add_rules(path_beneath_rules(["/"], AccessFs::ReadDir))?
+                .add_rules(path_beneath_rules(["/dev/null"], null))?
+                // The timer is this program, wherever it is by now.
+                .add_rules(path_beneath_rules(["/proc/self/exe"], file))?
+                .add_rules(path_beneath_rules([network], all & !AccessFs::Execute))
+        })
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map(|_| ())
+        .map_err(step("landlock"))
+}
+
+/// Where programs and their libraries are.
+const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"];
 
 /// What serving never needs: other programs, other processes, the kernel's own settings.
 const FORBIDDEN_FOR_API: [i64; 25] = [

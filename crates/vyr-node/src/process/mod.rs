@@ -7,10 +7,12 @@
 //! `api`, which serves.
 
 mod api;
+mod changes;
 mod compile;
 pub mod confine;
 pub(crate) mod guide;
 mod keeper;
+pub(crate) mod net;
 mod tasks;
 mod up;
 pub(crate) mod wire;
@@ -18,6 +20,7 @@ pub(crate) mod wire;
 use std::path::PathBuf;
 
 pub use compile::{CompileLimits, CompilerProcess};
+pub use net::NetDoor;
 pub use tasks::{RunSpec, TasksError, TasksProcess};
 pub(crate) use up::group_id;
 pub use up::{UpError, up};
@@ -33,6 +36,8 @@ pub enum Role {
     Api,
     /// Owns the kernel's programs that hint to the threads of `tasks`.
     Guide,
+    /// Changes the network, and nothing else.
+    Net,
     /// Takes a change of the network back when it is time.
     ConfirmTimer,
     /// Becomes the owner's command that keeps checkpoints; sees no stranger's byte.
@@ -47,6 +52,7 @@ impl Role {
             Self::Compile => "__compile",
             Self::Api => "__api",
             Self::Guide => "__guide",
+            Self::Net => "__net",
             Self::ConfirmTimer => "__confirm-timer",
             Self::Keep => "__keep",
         }
@@ -54,21 +60,29 @@ impl Role {
 
     /// The role that `argument` selects.
     pub fn from_argument(argument: &str) -> Option<Self> {
-        let all =
-            [Self::Tasks, Self::Compile, Self::Api, Self::Guide, Self::ConfirmTimer, Self::Keep];
+        let all = [
+            Self::Tasks,
+            Self::Compile,
+            Self::Api,
+            Self::Guide,
+            Self::Net,
+            Self::ConfirmTimer,
+            Self::Keep,
+        ];
         all.into_iter().find(|role| role.argument() == argument)
     }
 
     /// The user id the role takes on when it is started by root. They lie in 60578..=61183, which
     /// neither Debian nor systemd gives to anybody; no passwd entry is needed.
     ///
-    /// `api` keeps the node's own user, whose files it keeps; it gives up capabilities and paths.
+    /// `api` and `net` keep the node's own user, whose files they keep; they give up capabilities and
+    /// paths.
     pub const fn uid(self) -> Option<u32> {
         match self {
             Self::Tasks => Some(60801),
             Self::Compile => Some(60802),
             Self::Guide => Some(60803),
-            Self::Api | Self::ConfirmTimer | Self::Keep => None,
+            Self::Api | Self::Net | Self::ConfirmTimer | Self::Keep => None,
         }
     }
 }
@@ -81,6 +95,7 @@ pub fn serve(role: Role, arguments: &[String]) -> u8 {
         Role::Compile => compile::serve(arguments),
         Role::Api => api::run(),
         Role::Guide => guide::serve(arguments),
+        Role::Net => net::serve(arguments),
         Role::ConfirmTimer => crate::network::serve(arguments),
         Role::Keep => keeper::serve(arguments),
     }

@@ -6,6 +6,7 @@
 //!      +-- guide    programs in the kernel that hint to the threads of tasks, and two capabilities
 //!      +-- tasks    guests; asked for by api, which gets the other end of its socket
 //!      +-- compile  one module; asked for by api, with the module as a descriptor
+//!      +-- net      the network; asked for by api, which gets the other end of its socket
 //!      +-- keep     the owner's command, if there is one, with a checkpoint as a descriptor
 //! ```
 //!
@@ -36,7 +37,7 @@ use vyr_base::{Category, Problem};
 use super::compile::{self, CompileLimits};
 use super::keeper::Keeper;
 use super::wire::{Receiver, Sender};
-use super::{Role, tasks, this_binary};
+use super::{Role, net, tasks, this_binary};
 use crate::checkpoint_out::CheckpointOut;
 use crate::config::Settings;
 use crate::data_dir::DataDir;
@@ -55,6 +56,10 @@ pub(super) enum ToApi {
     NoTasks(String),
     /// `guide` has ended; `tasks` goes on without.
     NoGuide,
+    /// `net` runs; beside this message: our end of its socket.
+    Net { pid: u32 },
+    /// It could not be started, or has ended.
+    NoNet(Option<String>),
     /// A compilation ended: its exit code or signal.
     CompileEnded { id: u64, code: Option<i32>, signal: Option<i32> },
     /// So many checkpoints more did not get out.
@@ -78,6 +83,8 @@ pub(super) enum ToUp {
     Compile { id: u64 },
     /// End that compilation.
     KillCompile { id: u64 },
+    /// Start `net`, which has ended or was never there.
+    StartNet,
     /// Give the checkpoint beside this message to the command that keeps them.
     KeepCheckpoint,
 }
@@ -147,6 +154,7 @@ pub fn up(data: &DataDir, settings: &Settings, narrate: impl Fn(&str)) -> Result
         api: None,
         tasks: None,
         guide: None,
+        net: None,
         task_starts: 0,
         compiles: HashMap::new(),
         keeper: match &settings.checkpoint_out {
@@ -208,6 +216,7 @@ struct Supervisor<'a> {
     api: Option<Api>,
     tasks: Option<Child>,
     guide: Option<Child>,
+    net: Option<Child>,
     task_starts: u32,
     compiles: HashMap<u64, Child>,
     keeper: Option<Keeper>,
@@ -229,6 +238,7 @@ impl Supervisor<'_> {
             let ended = self.api.as_mut().and_then(|api| api.child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 self.stop_tasks();
+                self.stop_net();
                 if let Some(until) = self.draining {
                     // Its last words may have come after the look above.
                     self.obey(narrate)?;
@@ -254,6 +264,7 @@ impl Supervisor<'_> {
                 ToUp::Failed(why) => return Err(UpError::Api(why).into()),
                 ToUp::StartTasks => self.start_tasks(),
                 ToUp::StopTasks => self.stop_tasks(),
+                ToUp::StartNet => self.start_net(),
                 ToUp::Compile { id } => self.compile(id, beside),
                 ToUp::KillCompile { id } => {
                     if let Some(child) = self.compiles.get_mut(&id) {
@@ -423,6 +434,26 @@ impl Supervisor<'_> {
         }
     }
 
+    fn start_net(&mut self) {
+        self.stop_net();
+        match net::start(&self.settings.data) {
+            Ok((child, ours)) => {
+                let pid = child.id();
+                self.net = Some(child);
+                self.tell(&ToApi::Net { pid }, &[ours.as_fd()]);
+            }
+            Err(e) => self.tell(&ToApi::NoNet(Some(e.to_string())), &[]),
+        }
+    }
+
+    /// Ends `net`. What it was in the middle of is taken back by the confirm timer.
+    fn stop_net(&mut self) {
+        if let Some(mut child) = self.net.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     fn compile(&mut self, id: u64, beside: Vec<OwnedFd>) {
         let mut beside = beside.into_iter();
         let (Some(wasm), Some(code), Some(verdict)) = (beside.next(), beside.next(), beside.next())
@@ -465,6 +496,10 @@ impl Supervisor<'_> {
             self.guide = None;
             self.tell(&ToApi::NoGuide, &[]);
         }
+        if self.net.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.net = None;
+            self.tell(&ToApi::NoNet(None), &[]);
+        }
         if let Some(keeper) = &mut self.keeper {
             keeper.look();
             let unkept = keeper.failures();
@@ -484,6 +519,7 @@ impl Supervisor<'_> {
 
     fn end_all(&mut self) {
         self.stop_tasks();
+        self.stop_net();
         self.keeper = None;
         let api = self.api.take().map(|api| api.child);
         for mut child in api.into_iter().chain(self.compiles.drain().map(|(_, child)| child)) {

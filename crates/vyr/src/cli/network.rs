@@ -193,6 +193,18 @@ pub(crate) enum NetworkCommand {
     /// Nobody approves or confirms again what was confirmed. A change that waited when the machine
     /// went down is void. Needs root; contrib/vyr-network.service runs it.
     Start(HostArgs),
+    /// Print the receipt of a change that has ended: one file that `vyr verify` checks without a node
+    ///
+    /// It says what the host was before and after, by digest, which plan it was, who asked for it and
+    /// who approved it, and whether it was kept or taken back.
+    Receipt {
+        /// The change [default: the last that has ended]
+        #[arg(value_name = "ID")]
+        change: Option<String>,
+        /// Write it to a file instead of stdout
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Write what this host is into one file, to rebuild it elsewhere

@@ -110,6 +110,16 @@ fn describe(body: &Body) -> String {
         Body::StateCreated(created) => format!("state made      {}", created.name),
         Body::StateEnded(ended) => format!("state ended     {}", ended.state),
         Body::Sealed(sealed) => format!("events sealed   before {}", sealed.before),
+        Body::NetworkEnded(statement) => {
+            let of = &statement.predicate.change;
+            format!("network changed {} by {}: {}", of.plan, of.by, of.outcome.word())
+        }
+        Body::NetworkMoved(moved) => format!("key moved       {} on {}", moved.id, moved.link),
+        Body::NetworkRefused(refused) => {
+            let first = refused.first.as_ref();
+            let first = first.map(|of| format!(", {} came first", of.by)).unwrap_or_default();
+            format!("network refused {} by {}{first}", refused.plan, refused.by)
+        }
     };
     output::visible(&text)
 }

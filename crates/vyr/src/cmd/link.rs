@@ -232,6 +232,7 @@ impl Link {
             telemetry: None,
             limits,
             ceilings: Ceilings::default(),
+            network: None,
         };
         let (ours, theirs) = UnixStream::pair().map_err(LinkError::SetUp)?;
         let runtime = runtime()?;

@@ -36,14 +36,15 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let Cli { data_dir, json, command } = cli;
     let place = || link::Place::choose(data_dir.clone());
     let open = || -> Result<DataDir> { Ok(DataDir::open(&DataDir::choose(data_dir.clone())?.0)?) };
+    let told = |done| network::recorded(data_dir.clone(), done);
     match command {
         Command::Run(args) => run::run(open, args, json),
         Command::Up { config, checkpoint_out } => {
-            let (path, named) = DataDir::choose(data_dir)?;
+            let (path, named) = DataDir::choose(data_dir.clone())?;
             up::run(&path, named, config, checkpoint_out)
         }
         Command::Status => {
-            let (path, named) = DataDir::choose(data_dir)?;
+            let (path, named) = DataDir::choose(data_dir.clone())?;
             status::run(&path, named, json)
         }
         Command::Key(command) => key::run(&open()?, command, json),
@@ -72,20 +73,20 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
             ClientCommand::Ls(args) => site::client_ls(open, &args, json),
             ClientCommand::Export(args) => site::client_export(args, json),
             ClientCommand::Rotate(args) => site::client_rotate(args, json),
-            ClientCommand::Move(args) => rotation::client_move(&open()?, &args, json),
+            ClientCommand::Move(args) => told(rotation::client_move(&open()?, &args, json)),
             ClientCommand::Revoke(args) => site::client_revoke(args, json),
         },
         Command::Graph(args) => site::graph(&args, json),
-        Command::Apply(args) => network::apply(open, &args, json),
-        Command::Confirm(args) => network::confirm(open, &args, json),
-        Command::Rollback(args) => network::rollback(open, &args, json),
-        Command::Drift(args) => network::drift(open, &args, json),
-        Command::Server(command) => network::server(open, command, json),
-        Command::NetworkAgent => network::agent(data_dir),
-        Command::Network(command) => network::run(&open()?, command, json),
+        Command::Apply(args) => told(network::apply(place, &args, json)),
+        Command::Confirm(args) => told(network::confirm(place, &args, json)),
+        Command::Rollback(args) => told(network::rollback(place, &args, json)),
+        Command::Drift(args) => told(network::drift(place, &args, json)),
+        Command::Server(command) => network::server(place, command, json),
+        Command::NetworkAgent => network::agent(data_dir.clone()),
+        Command::Network(command) => told(network::run(place, command, json)),
         Command::Bundle(args) => recovery::bundle(open, &args, json),
-        Command::Rebuild(args) => recovery::rebuild(&open()?, &args, json),
-        Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir)?.1, json),
+        Command::Rebuild(args) => told(recovery::rebuild(&open()?, &args, json)),
+        Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir.clone())?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {
             // Made in memory first: the generator panics when it cannot write.

@@ -5,6 +5,7 @@
 
 mod asked;
 mod fleet;
+mod here;
 mod nodes;
 
 use std::io;
@@ -17,20 +18,21 @@ use vyr_base::{Category, Digest};
 use vyr_net::words::{
     Applied, Apply, BackendWish, Bytes, Outcome, Request, SignedText, Standing, WireGuardIn,
 };
-use vyr_node::network::{
-    BackendChoice, Ended, Host, Network, RemoteError, perform, refusal, serve_words,
-};
+use vyr_node::network::{BackendChoice, Ended, Host, Network, RemoteError, refusal, serve_words};
 use vyr_node::{DataDir, Result};
 
 use self::asked::Asked;
 use self::fleet::{Done, Order, close, each, tell};
-use self::nodes::{Node, NodesError, Target, here, node};
+pub(super) use self::here::recorded;
+use self::here::{here, receipt};
+use self::nodes::{Node, NodesError, Target, node};
+use super::link::Place;
 use super::site::Site;
 use crate::cli::{
     ApplyArgs, BackendName, ConfirmArgs, DriftArgs, HostArgs, NetworkCommand, NodeArgs,
     RollbackArgs, ServerCommand,
 };
-use crate::output;
+use crate::output::{self, Out};
 
 #[derive(Serialize)]
 struct AppliedBody {
@@ -97,7 +99,7 @@ pub(super) fn by() -> String {
 }
 
 pub(crate) fn apply(
-    open: impl Fn() -> Result<DataDir>,
+    place: impl Fn() -> Result<Place>,
     args: &ApplyArgs,
     json: bool,
 ) -> Result<ExitCode> {
@@ -117,8 +119,9 @@ pub(crate) fn apply(
         probes: args.probes.clone(),
         dry_run: args.dry_run,
         backend: backend(&args.host),
+        site_commit: site.commit(),
     };
-    let target = Target::choose(&args.node, args.site.site.as_deref(), Some(&args.plan), open)?;
+    let target = Target::choose(&args.node, args.site.site.as_deref(), Some(&args.plan), place)?;
     match target {
         Target::Here(host) => {
             canary_is_among(args, &[])?;
@@ -306,12 +309,12 @@ fn ended(change: &Ended, outcome: &'static str, json: bool) -> Result<ExitCode> 
 }
 
 pub(crate) fn confirm(
-    open: impl Fn() -> Result<DataDir>,
+    place: impl Fn() -> Result<Place>,
     args: &ConfirmArgs,
     json: bool,
 ) -> Result<ExitCode> {
     let named = args.site.site.as_deref();
-    match Target::choose(&args.node, named, args.plan.as_ref(), open)? {
+    match Target::choose(&args.node, named, args.plan.as_ref(), place)? {
         Target::Here(host) => {
             let change = host.confirm(args.plan)?;
             match Site::find(named) {
@@ -373,11 +376,11 @@ fn confirm_many(site: &Site, nodes: &[Node], plan: Option<Digest>, json: bool) -
 }
 
 pub(crate) fn rollback(
-    open: impl Fn() -> Result<DataDir>,
+    place: impl Fn() -> Result<Place>,
     args: &RollbackArgs,
     json: bool,
 ) -> Result<ExitCode> {
-    match Target::choose(&args.node, args.site.site.as_deref(), args.plan.as_ref(), open)? {
+    match Target::choose(&args.node, args.site.site.as_deref(), args.plan.as_ref(), place)? {
         Target::Here(host) | Target::One(_, Node { host, .. }) => {
             ended(&host.rollback(args.plan)?, "taken back", json)
         }
@@ -408,13 +411,13 @@ fn of_each(
 }
 
 pub(crate) fn drift(
-    open: impl Fn() -> Result<DataDir>,
+    place: impl Fn() -> Result<Place>,
     args: &DriftArgs,
     json: bool,
 ) -> Result<ExitCode> {
     let wish = backend(&args.host);
     let machine = args.host.machine.clone();
-    match Target::choose(&args.node, args.site.site.as_deref(), None, open)? {
+    match Target::choose(&args.node, args.site.site.as_deref(), None, place)? {
         Target::Here(host) => stands(host.standing(machine, wish)?, json),
         Target::One(_, node) => stands(node.host.standing(machine.or(node.machine), wish)?, json),
         Target::Many(_, nodes) => {
@@ -471,11 +474,27 @@ struct StartedBody {
     outcome: &'static str,
 }
 
-pub(crate) fn run(data: &DataDir, command: NetworkCommand, json: bool) -> Result<ExitCode> {
-    let NetworkCommand::Start(host) = command;
+pub(crate) fn run(
+    place: impl Fn() -> Result<Place>,
+    command: NetworkCommand,
+    json: bool,
+) -> Result<ExitCode> {
+    match command {
+        NetworkCommand::Start(host) => start(&place()?.open()?, &host, json),
+        NetworkCommand::Receipt { change, output } => {
+            let file = receipt(&place()?, change.as_deref())?;
+            let mut out = Out::create(output.as_deref())?;
+            out.write(&file)?;
+            out.finish()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn start(data: &DataDir, host: &HostArgs, json: bool) -> Result<ExitCode> {
     // As it was applied, unless somebody knows better now.
     let named = host.backend.is_some() || host.sockets.is_some();
-    let choice = named.then(|| backend(&host).into());
+    let choice = named.then(|| backend(host).into());
     let network = Network::open(data.path())?;
     let started = network.start(host.machine.as_deref(), choice, &by())?;
     let nothing = started.outcome == vyr_node::network::Outcome::Nothing;
@@ -501,14 +520,14 @@ pub(crate) fn run(data: &DataDir, command: NetworkCommand, json: bool) -> Result
 }
 
 pub(crate) fn server(
-    open: impl Fn() -> Result<DataDir>,
+    place: impl Fn() -> Result<Place>,
     command: ServerCommand,
     json: bool,
 ) -> Result<ExitCode> {
     let ServerCommand::Key { link, next, node: named, site, remote } = command;
     let host: Host = match named {
         Some(named) => node(&Site::find(site.site.as_deref())?, &named, None, &remote)?.host,
-        None => here(open)?,
+        None => here(&place()?)?,
     };
     let key = host.link_key(link.clone(), next)?;
     if json {
@@ -526,8 +545,8 @@ pub(crate) fn server(
 /// The other end of `--node`: answers on stdin and stdout, and ends when they do.
 pub(crate) fn agent(data_dir: Option<PathBuf>) -> Result<ExitCode> {
     let answer = |request: Request| {
-        let data = DataDir::open(&DataDir::choose(data_dir.clone())?.0)?;
-        Ok(perform(&Network::open(data.path())?, request)?)
+        let place = Place::choose(data_dir.clone())?;
+        recorded(data_dir.clone(), here(&place)?.ask(request))
     };
     // Nobody would hear how a change ended: the timer hears that this process does, and takes it back.
     let gone = || std::process::exit(i32::from(Category::Transient.exit_code()));

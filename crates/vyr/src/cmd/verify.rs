@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vyr_base::{Category, Digest, Problem};
 use vyr_journal::{
-    AuditError, Auditor, Body, CHECKPOINT_BYTES_MAX, Checkpoint, EVENT_VERSION, Entry, Event,
-    Fault, Frontier, Head, Ledger, NodeKeys, Origin, RECEIPT_BYTES_MAX, Receipt, SignedCheckpoint,
-    Sound, TaskState, Verified,
+    AuditError, Auditor, CHECKPOINT_BYTES_MAX, Checkpoint, EVENT_VERSION, Entry, Event, Fault,
+    Frontier, Head, Ledger, NetworkChange, NetworkStatement, NodeKeys, Origin, RECEIPT_BYTES_MAX,
+    Receipt, SignedCheckpoint, Sound, Stated, Statement, TaskState, Verified,
 };
 use vyr_journal_sql::{JournalError, Reader};
 use vyr_node::{DataDir, FileError, Report, Result, keys};
@@ -134,13 +134,77 @@ struct Proven {
     limits: vyr_journal::Limits,
 }
 
-impl From<Verified> for Proven {
-    fn from(verified: Verified) -> Self {
+/// A change of the network that a receipt proves.
+#[derive(Serialize)]
+struct ProvenChange {
+    verified: bool,
+    #[serde(flatten)]
+    change: NetworkChange,
+    receipt_digest: Digest,
+    file_digest: Digest,
+    node: String,
+    node_key_id: String,
+    origin: Origin,
+    seq: u64,
+    size: u64,
+    root: Digest,
+}
+
+/// The digest of the event that states it.
+fn receipt_digest(verified: &Verified) -> Digest {
+    let (seq, time, v) = (verified.seq, verified.time, EVENT_VERSION);
+    Digest::of(&Event { body: verified.stated.clone().into_body(), seq, time, v }.to_leaf())
+}
+
+impl ProvenChange {
+    fn new(verified: Verified, statement: NetworkStatement) -> Self {
         let Checkpoint { origin, size, root } = verified.checkpoint;
-        let (seq, time, v) = (verified.seq, verified.time, EVENT_VERSION);
-        let body = Body::Ended(Box::new(verified.statement.clone()));
-        let receipt_digest = Digest::of(&Event { body, seq, time, v }.to_leaf());
-        let of = verified.statement.predicate;
+        Self {
+            verified: true,
+            change: statement.predicate.change,
+            receipt_digest: receipt_digest(&verified),
+            file_digest: verified.receipt,
+            node: verified.signer.principal,
+            node_key_id: verified.signer.key_id.to_string(),
+            origin,
+            seq: verified.seq,
+            size,
+            root,
+        }
+    }
+
+    fn print(self) {
+        let of = self.change;
+        output::print(format!(
+            "{} {} ({})",
+            of.change,
+            of.outcome.word(),
+            output::visible(&of.why)
+        ));
+        output::print(format!("plan     {}", of.plan));
+        output::print(format!("before   {}", of.before));
+        let after = of.after.map_or_else(|| "not read back".to_owned(), |after| after.to_string());
+        output::print(format!("after    {after}"));
+        let by = output::visible(&of.by);
+        let approvers = output::visible(&of.approvers.join(", "));
+        output::say(format!("{} on {}, by {by}", of.timings.ended, output::visible(&of.host)));
+        if !approvers.is_empty() {
+            output::say(format!("approved by: {approvers}"));
+        }
+        output::say(format!("interfaces: {}", output::visible(&of.interfaces.join(", "))));
+        if let Some(commit) = of.site_commit {
+            output::say(format!("commit of the site: {}", output::visible(&commit)));
+        }
+        output::say(format!("node: {} {}", self.node, self.node_key_id));
+        output::say(format!("event {} of {}, {} events", self.seq, self.origin, self.size));
+    }
+}
+
+impl Proven {
+    fn new(verified: Verified, statement: Statement) -> Self {
+        let Checkpoint { origin, size, root } = verified.checkpoint;
+        let (seq, receipt_digest) = (verified.seq, receipt_digest(&verified));
+        let of = statement.predicate;
         Self {
             verified: true,
             task_id: of.task_id.to_string(),
@@ -170,7 +234,19 @@ impl From<Verified> for Proven {
 
 fn receipt(file: &Path, keys: &NodeKeys, allow_dev: bool, json: bool) -> Result<ExitCode> {
     let receipt = Receipt::parse(&read(file, RECEIPT_BYTES_MAX)?)?;
-    let proven = Proven::from(receipt.verify(keys, allow_dev)?);
+    let verified = receipt.verify(keys, allow_dev)?;
+    let proven = match verified.stated.clone() {
+        Stated::Task(statement) => Proven::new(verified, *statement),
+        Stated::Network(statement) => {
+            let proven = ProvenChange::new(verified, *statement);
+            if json {
+                output::json_line(proven)?
+            } else {
+                proven.print()
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     if json {
         output::json_line(proven)?;
         return Ok(ExitCode::SUCCESS);

@@ -16,6 +16,7 @@ mod defects;
 mod far;
 mod firewall;
 mod judge;
+mod node;
 mod packet;
 mod place;
 mod reach;

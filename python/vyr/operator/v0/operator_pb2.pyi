@@ -58,6 +58,12 @@ class GetGuidanceRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GetChangeReceiptRequest(_message.Message):
+    __slots__ = ("change",)
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    change: str
+    def __init__(self, change: _Optional[str] = ...) -> None: ...
+
 class Guidance(_message.Message):
     __slots__ = ("tier", "why", "workers")
     TIER_FIELD_NUMBER: _ClassVar[int]

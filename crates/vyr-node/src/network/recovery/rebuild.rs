@@ -148,6 +148,7 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
             probes: &[],
             dry_run: false,
             backend: request.backend.clone(),
+            site_commit: None,
         },
         Authority::Confirmed,
     )?;

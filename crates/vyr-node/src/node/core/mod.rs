@@ -422,7 +422,9 @@ impl Core {
         let locked = match self.journal.lock() {
             Ok(behind) if behind => {
                 self.work.look_at_owners.get_or_insert(Instant::now() + LOOK_AT_OWNERS);
-                self.journal.catch_up(&mut self.ledger).map_err(|e| e.into())
+                let read = self.journal.catch_up(&mut self.ledger);
+                self.changed.notify_waiters();
+                read.map_err(|e| e.into())
             }
             Ok(_) => Ok(()),
             Err(e) => Err(NodeError::from(e)),

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use vyr_base::{Category, Digest, Problem};
-use vyr_node::network::{Host, Network, Ssh, SshAddress};
-use vyr_node::{DataDir, Result};
+use vyr_node::Result;
+use vyr_node::network::{Host, Ssh, SshAddress};
 use vyr_plan::Plan;
 
 use super::asked::Asked;
+use super::here::here;
 use crate::cli::{NodeArgs, RemoteArgs};
+use crate::cmd::link::Place;
 use crate::cmd::site::Site;
 
 /// Who may change a machine's network, if nobody else is named.
@@ -28,6 +30,8 @@ pub(super) enum NodesError {
     Nobody,
     #[error("the machine {0} has no management address in the plan")]
     NoAddress(String),
+    #[error("no change of the network has ended here")]
+    NoChange,
     #[error("{0} is named twice")]
     Twice(String),
     #[error("{0} is not one of the hosts that are asked")]
@@ -41,7 +45,9 @@ pub(super) enum NodesError {
 impl Problem for NodesError {
     fn category(&self) -> Category {
         match self {
-            Self::NoPlan(_) | Self::Unknown(_) | Self::Nobody => Category::NotFound,
+            Self::NoPlan(_) | Self::Unknown(_) | Self::Nobody | Self::NoChange => {
+                Category::NotFound
+            }
             Self::ReadBack(_) => Category::Failure,
             _ => Category::Usage,
         }
@@ -55,6 +61,7 @@ impl Problem for NodesError {
             Self::Nobody => "give the servers of site.toml `management` addresses".into(),
             Self::Machine(_) => "leave it out: a machine of the plan has its own name".into(),
             Self::ReadBack(_) => "vyr rollback; vyr drift names what differs".into(),
+            Self::NoChange => "vyr apply makes one".into(),
             Self::Twice(_) | Self::Canary(_) => return None,
         })
     }
@@ -80,11 +87,6 @@ pub(super) enum Target {
     Many(Site, Vec<Node>),
 }
 
-/// This host.
-pub(super) fn here(open: impl Fn() -> Result<DataDir>) -> Result<Host> {
-    Ok(Host::Here(Network::open(open()?.path())?))
-}
-
 impl Target {
     /// What the options name. `plan`: the one whose machines are meant; none: the one that was
     /// asked for last, or is applied.
@@ -92,10 +94,10 @@ impl Target {
         args: &NodeArgs,
         site: Option<&Path>,
         plan: Option<&Digest>,
-        open: impl Fn() -> Result<DataDir>,
+        place: impl Fn() -> Result<Place>,
     ) -> Result<Self> {
         if args.nodes.is_empty() && !args.all {
-            return Ok(Self::Here(here(open)?));
+            return Ok(Self::Here(here(&place()?)?));
         }
         let site = Site::find(site)?;
         let remote = &args.remote;

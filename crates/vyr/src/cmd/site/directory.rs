@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -84,6 +85,19 @@ impl Site {
     /// A path inside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// The commit that the site's repository is at, for receipts; none: it is in no repository, or
+    /// there is no git. Whether the files are as that commit has them is not asked: what was applied
+    /// is the plan, by its digest.
+    pub(crate) fn commit(&self) -> Option<String> {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.root).args(["rev-parse", "--verify", "--quiet", "HEAD"]);
+        let said = git.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        let commit = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+        let is_commit =
+            matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit());
+        (said.status.success() && is_commit).then_some(commit)
     }
 
     /// Nobody else changes the site's files while this lives; waits for who does now, not for ever.
