@@ -29,6 +29,12 @@ pub const WIRE: u16 = 1;
 /// Bytes of a frame's JSON: the largest plan in base64, and room for all approvals of it.
 pub const FRAME_BYTES_MAX: usize = PLAN_BYTES_MAX / 3 * 4 + (64 << 20);
 
+/// Bytes of [`Hello`]: whoever was let in somewhere says who it is in less.
+pub const HELLO_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of an [`Answer`]: a step for each of the most peers there may be.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+
 /// How each frame begins. What a login shell prints does not.
 const MAGIC: [u8; 4] = *b"vyrn";
 
@@ -282,8 +288,8 @@ pub enum WordsError {
     #[error("what came is not vyr's: it begins with \"{0}\"")]
     Noise(String),
     /// It is too long.
-    #[error("a frame of {0} bytes is refused, {FRAME_BYTES_MAX} are the most")]
-    TooLong(usize),
+    #[error("a frame of {0} bytes is refused, {1} are the most")]
+    TooLong(usize, usize),
     /// The end came first.
     #[error("the connection ended in the middle of a frame")]
     Cut,
@@ -311,7 +317,7 @@ pub enum WordsError {
 impl Problem for WordsError {
     fn category(&self) -> Category {
         match self {
-            Self::Noise(_) | Self::TooLong(_) | Self::Form(_) => Category::Usage,
+            Self::Noise(_) | Self::TooLong(..) | Self::Form(_) => Category::Usage,
             Self::Version { .. } => Category::Conflict,
             Self::Cut | Self::Silence | Self::Io(_) => Category::Transient,
         }
@@ -321,11 +327,12 @@ impl Problem for WordsError {
         Some(
             match self {
                 Self::Noise(_) => "let the login shell there print nothing when it has no terminal",
-                Self::TooLong(_) | Self::Form(_) | Self::Version { .. } => {
+                Self::TooLong(..) | Self::Form(_) | Self::Version { .. } => {
                     "install the same vyr on both"
                 }
                 Self::Cut | Self::Silence | Self::Io(_) => {
-                    "a change that had begun is taken back there; vyr drift says how it stands"
+                    "vyr drift says how it stands there; what nobody confirmed is taken back, and vyr \
+                     confirm may be asked again"
                 }
             }
             .into(),
@@ -347,15 +354,15 @@ pub fn quoted(text: &str) -> String {
 pub fn write_frame<T: Serialize>(to: &mut impl Write, word: &T) -> Result<(), WordsError> {
     let json = serde_json::to_vec(word).map_err(|e| WordsError::Form(e.to_string()))?;
     let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= FRAME_BYTES_MAX);
-    let length = length.ok_or(WordsError::TooLong(json.len()))?;
+    let length = length.ok_or(WordsError::TooLong(json.len(), FRAME_BYTES_MAX))?;
     to.write_all(&MAGIC)?;
     to.write_all(&length.to_be_bytes())?;
     to.write_all(&json)?;
     Ok(to.flush()?)
 }
 
-/// Reads the JSON of one frame; none: the end came between two.
-pub fn read_frame(from: &mut impl Read) -> Result<Option<Vec<u8>>, WordsError> {
+/// Reads the JSON of one frame of at most so many bytes; none: the end came between two.
+pub fn read_frame(from: &mut impl Read, most: usize) -> Result<Option<Vec<u8>>, WordsError> {
     let mut head = Vec::with_capacity(8);
     from.by_ref().take(8).read_to_end(&mut head)?;
     let magic = head.len().min(MAGIC.len());
@@ -368,8 +375,8 @@ pub fn read_frame(from: &mut impl Read) -> Result<Option<Vec<u8>>, WordsError> {
         _ => return Err(WordsError::Cut),
     }
     let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
-    if length > FRAME_BYTES_MAX {
-        return Err(WordsError::TooLong(length));
+    if length > most {
+        return Err(WordsError::TooLong(length, most));
     }
     let mut json = Vec::new();
     from.by_ref().take(length as u64).read_to_end(&mut json)?;
@@ -435,7 +442,9 @@ mod tests {
         let bytes = framed(&apply());
         assert_eq!(&bytes[..8], &[b"vyrn".as_slice(), &[0, 0, 0, 215]].concat());
         assert_eq!(str::from_utf8(&bytes[8..]), Ok(json));
-        let read = read_frame(&mut bytes.as_slice()).expect("a frame").expect("not the end");
+        let read = read_frame(&mut bytes.as_slice(), FRAME_BYTES_MAX)
+            .expect("a frame")
+            .expect("not the end");
         assert_eq!(parse::<Request>(&read).expect("a request"), apply());
     }
 
@@ -445,20 +454,25 @@ mod tests {
         let bytes = [framed(&apply()), framed(&key)].concat();
         let mut from = bytes.as_slice();
         for expected in [apply(), key] {
-            let json = read_frame(&mut from).expect("a frame").expect("not the end");
+            let json =
+                read_frame(&mut from, FRAME_BYTES_MAX).expect("a frame").expect("not the end");
             assert_eq!(parse::<Request>(&json).expect("a request"), expected);
         }
-        assert!(read_frame(&mut from).expect("the end").is_none());
+        assert!(read_frame(&mut from, FRAME_BYTES_MAX).expect("the end").is_none());
     }
 
     #[test]
     fn hostile_bytes_are_refused_by_what_they_are() {
-        let read = |bytes: &[u8]| read_frame(&mut &bytes[..]).expect_err("no frame");
+        let read =
+            |bytes: &[u8]| read_frame(&mut &bytes[..], ANSWER_BYTES_MAX).expect_err("no frame");
         assert!(matches!(read(b"Welcome to nas!"), WordsError::Noise(said) if said == "Welcome "));
         assert!(matches!(read(b"\x1b[2J"), WordsError::Noise(said) if said == "\\u{1b}[2J"));
         assert!(matches!(read(b"vy"), WordsError::Cut));
         assert!(matches!(read(b"vyrn\0\0\0\x05{}"), WordsError::Cut));
-        assert!(matches!(read(b"vyrn\xff\xff\xff\xff"), WordsError::TooLong(_)));
+        assert!(matches!(read(b"vyrn\xff\xff\xff\xff"), WordsError::TooLong(..)));
+        let long = [b"vyrn".as_slice(), &(HELLO_BYTES_MAX as u32 + 1).to_be_bytes()].concat();
+        let hello = read_frame(&mut &long[..], HELLO_BYTES_MAX);
+        assert!(matches!(hello, Err(WordsError::TooLong(_, HELLO_BYTES_MAX))));
         for json in [
             r#"{"confirm":{"plan":null,"force":true}}"#,
             r#"{"confirm":{}, "confirm":{}}"#,

@@ -15,7 +15,7 @@ use super::backends::able;
 use super::keys::directory;
 use super::record::{HostRecord, Lock, Record, pending};
 use super::timer::Timer;
-use super::{BackendChoice, Last, LinkKeys, NetworkError, Pending, Phase};
+use super::{BackendChoice, Ended, Last, LinkKeys, NetworkError, Pending, Phase};
 
 /// How often a way back is tried before it is said that it fails.
 const ATTEMPTS: usize = 4;
@@ -341,10 +341,17 @@ impl Network {
         confirmed.machine(machine).map_or(Ok(()), |machine| self.keys().promote(machine))
     }
 
-    /// Keeps the change that waits. `plan`: only if it is this one.
-    pub fn confirm(&self, plan: Option<&Digest>) -> Result<Pending, NetworkError> {
+    /// Keeps the change that waits. `plan`: only if it is this one; if it is in force already, because
+    /// who asked did not hear the answer, that is the answer again.
+    pub fn confirm(&self, plan: Option<&Digest>) -> Result<Ended, NetworkError> {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
+        if let (Some(asked), None) = (plan, self.record.pending()?)
+            && let Some((confirmed, of)) = self.record.confirmed()?
+            && confirmed == *asked
+        {
+            return Ok(Ended { plan: confirmed, base: of.parent });
+        }
         let change = self.waiting(plan)?;
         // Whoever moved a key and died in between is no reason against this plan.
         self.resume_moves(&change)?;
@@ -352,16 +359,16 @@ impl Network {
         self.record.confirm(&lock, &change)?;
         self.close(&lock, &change, End::Confirmed("it was confirmed"))?;
         self.promote_keys(&self.record.kept(&change.plan)?, &change.machine)?;
-        Ok(change)
+        Ok(Ended { plan: change.plan, base: change.base })
     }
 
     /// Takes the change back that waits.
-    pub fn rollback(&self, plan: Option<&Digest>) -> Result<Pending, NetworkError> {
+    pub fn rollback(&self, plan: Option<&Digest>) -> Result<Ended, NetworkError> {
         let lock = self.record.lock()?;
         self.recover(&lock)?;
         let change = self.waiting(plan)?;
         self.take_back(&lock, &change, "it was asked for")?;
-        Ok(change)
+        Ok(Ended { plan: change.plan, base: change.base })
     }
 
     /// How the host stands to the plan that waits or is confirmed. Nothing is changed, but what was

@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use vyr_base::{Category, Problem};
 use vyr_net::words::{
-    Answer, Applied, Apply, BackendWish, Hello, Outcome, Refusal, Request, Standing, WIRE,
-    WordsError, parse, parse_hello, read_frame, write_frame,
+    ANSWER_BYTES_MAX, Answer, Applied, Apply, BackendWish, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello,
+    Outcome, Refusal, Request, Standing, WIRE, WordsError, parse, parse_hello, read_frame,
+    write_frame,
 };
 use vyr_plan::{APPROVALS_MAX, Signed};
 
-use super::{ApplyRequest, BackendChoice, Network, NetworkError};
+use super::{ApplyRequest, BackendChoice, Ended, Network, NetworkError};
 use crate::Report;
 
 /// The version of this `vyr`.
@@ -47,12 +48,12 @@ pub fn perform(network: &Network, request: Request) -> Result<Answer, NetworkErr
     Ok(match request {
         Request::Apply(apply) => Answer::Applied(make(network, apply)?),
         Request::Confirm { plan } => {
-            let change = network.confirm(plan.as_ref())?;
-            Answer::Ended { plan: change.plan, base: change.base }
+            let Ended { plan, base } = network.confirm(plan.as_ref())?;
+            Answer::Ended { plan, base }
         }
         Request::Rollback { plan } => {
-            let change = network.rollback(plan.as_ref())?;
-            Answer::Ended { plan: change.plan, base: change.base }
+            let Ended { plan, base } = network.rollback(plan.as_ref())?;
+            Answer::Ended { plan, base }
         }
         Request::Standing { machine, backend } => {
             let (machine, backend) = who(network, machine, backend)?;
@@ -158,7 +159,7 @@ pub fn serve(
     let working = Arc::clone(&busy);
     std::thread::spawn(move || {
         loop {
-            let read = read_frame(&mut reader);
+            let read = read_frame(&mut reader, FRAME_BYTES_MAX);
             let frame = match read {
                 Ok(Some(frame)) => Ok(frame),
                 Ok(None) => break,
@@ -203,7 +204,7 @@ pub struct Remote<R, W> {
 impl<R: Read, W: Write> Remote<R, W> {
     /// Waits for its first words.
     pub fn open(mut reader: R, writer: W) -> Result<Self, RemoteError> {
-        let frame = read_frame(&mut reader)?.ok_or(WordsError::Silence)?;
+        let frame = read_frame(&mut reader, HELLO_BYTES_MAX)?.ok_or(WordsError::Silence)?;
         let hello = parse_hello(&frame, VYR)?;
         Ok(Self { reader, writer, hello })
     }
@@ -224,7 +225,8 @@ impl<R: Read, W: Write> Remote<R, W> {
     /// The same for who passes the answer on, whatever it is.
     pub fn exchange(&mut self, request: &Request) -> Result<Answer, WordsError> {
         write_frame(&mut self.writer, request)?;
-        let frame = read_frame(&mut self.reader)?.ok_or(WordsError::Silence)?;
+        let frame = read_frame(&mut self.reader, ANSWER_BYTES_MAX)?;
+        let frame = frame.ok_or(WordsError::Silence)?;
         parse(&frame)
     }
 

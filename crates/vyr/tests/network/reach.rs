@@ -26,7 +26,9 @@ fn a_host_elsewhere_is_changed_and_confirmed_over_new_connections() {
     let confirm = ["confirm", &plan, "--site", &site, "--node", "north"];
     assert_eq!(far.vyr(&confirm), plan);
     assert_eq!(far.pointer().as_deref(), Some(plan.as_str()), "all that were asked");
-    let (code, said) = far.fails(&confirm);
+    // Who did not hear the answer asks again.
+    assert_eq!(far.vyr(&confirm), plan);
+    let (code, said) = far.fails(&["confirm", "--site", &site, "--node", "north"]);
     assert!(code == Some(4) && said.contains("was confirmed"), "{said}");
 
     // North has it already; south is new.

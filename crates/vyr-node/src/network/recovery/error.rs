@@ -13,6 +13,9 @@ use vyr_plan::{ApprovalError, PlanError, Violation};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoveryError {
+    /// Another process is at it.
+    #[error("another process is rebuilding into this data directory")]
+    Underway,
     /// The file is no bundle, or was altered.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -117,7 +120,8 @@ impl Problem for RecoveryError {
                 io::ErrorKind::StorageFull => Category::Transient,
                 _ => Category::Failure,
             },
-            Self::Exists(_)
+            Self::Underway
+            | Self::Exists(_)
             | Self::OtherMachine { .. }
             | Self::Older { .. }
             | Self::OtherKey { .. }
@@ -138,6 +142,7 @@ impl Problem for RecoveryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Bundle(e) => return e.hint(),
+            Self::Underway => "wait for it, or end it".into(),
             Self::Exists(_) => "choose another name: an old bundle may be the only one".into(),
             Self::NoRecipients(_) => {
                 "write [recovery] recipients = [\"age1..\"] into site.toml, then plan and apply".into()

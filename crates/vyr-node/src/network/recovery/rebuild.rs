@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::BufReader;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use vyr_artifact::{Namespace, TrustPolicy};
 use vyr_base::Digest;
 use vyr_net::announce;
@@ -23,7 +25,7 @@ use crate::data_dir::{replace, write_once};
 use crate::network::change::{Authority, newer};
 use crate::network::record::Lock;
 use crate::network::{ApplyRequest, BackendChoice, Network, Outcome};
-use crate::{DataDir, Result, Trust, artifact};
+use crate::{DataDir, FileError, Result, Trust, artifact};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -89,6 +91,20 @@ impl Drop for Archive {
     }
 }
 
+/// Nobody else rebuilds into this data directory while it lives: what a bundle brings of artifacts lies
+/// in one file meanwhile, which the next one replaces whoever was killed.
+fn alone(network: &Path) -> Result<File> {
+    let path = network.join("rebuild.lock");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(FileError::on("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RecoveryError::Underway.into()),
+        Err(e) => Err(FileError::on("lock", &path)(e.into()).into()),
+    }
+}
+
 /// Makes this host the node that a bundle is of. May be run again, whenever it was killed.
 pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> {
     let checked = look(request.bundle, Some(request.trust))?;
@@ -107,6 +123,7 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         return Err(RecoveryError::Older { epoch, least }.into());
     }
     let keys = identities(request.identity)?;
+    let _alone = alone(network.record.directory())?;
     let archive = Archive(network.record.directory().join("artifacts.tar"));
     let inside = checked.open(&keys, request.identity, &archive.0)?;
     drop(keys);

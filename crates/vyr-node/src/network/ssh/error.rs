@@ -145,7 +145,9 @@ impl Problem for SshError {
             }
             Self::NoVyr { .. } => "install vyr there, or say where it is: --remote-vyr PATH".into(),
             Self::Lost { .. } | Self::Slow { .. } => {
-                "a change that had begun is taken back there; vyr drift says how it stands".into()
+                "vyr drift says how it stands there; what nobody confirmed is taken back, and vyr \
+                 confirm may be asked again"
+                    .into()
             }
             Self::Remote(e) => return e.hint(),
             Self::Address(_) | Self::Word(_) | Self::Unreachable { .. } => return None,
