@@ -1683,7 +1683,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__rebuild)
-            opts="-h --trust --identity --at-least --threshold --anyway --machine --backend --sockets --data-dir --json --help"
+            opts="-h --trust --identity --at-least --threshold --anyway --node --site --remote-vyr --remote-data-dir --machine --backend --sockets --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1702,6 +1702,22 @@ _vyr() {
                     return 0
                     ;;
                 --threshold)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-vyr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

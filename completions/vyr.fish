@@ -390,6 +390,10 @@ complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l trust -d 'Who may si
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l identity -d 'The key that opens it: an age identity file, or an SSH private key' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l at-least -d 'The lowest epoch that is taken' -r
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l threshold -d 'How many of those in --trust must have approved the plan [default: as many as it says]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l node -d 'A host elsewhere, over OpenSSH: it needs vyr, an SSH server, and no console' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
 userspace\t'In a process for each link, reached over its UAPI socket'"

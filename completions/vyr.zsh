@@ -755,6 +755,10 @@ _arguments "${_arguments_options[@]}" : \
 '--identity=[The key that opens it\: an age identity file, or an SSH private key]:FILE:_files' \
 '--at-least=[The lowest epoch that is taken]:EPOCH:_default' \
 '--threshold=[How many of those in --trust must have approved the plan \[default\: as many as it says\]]:K:_default' \
+'--node=[A host elsewhere, over OpenSSH\: it needs vyr, an SSH server, and no console]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
 '--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
 '--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
 userspace\:"In a process for each link, reached over its UAPI socket"))' \

@@ -78,6 +78,8 @@ pub enum Request {
         /// What reads it.
         backend: BackendWish,
     },
+    /// Become the node that a bundle is of. Only a command on the host itself can.
+    Rebuild(Box<Rebuild>),
     /// The public key of a link, made if there is none.
     LinkKey {
         /// The link.
@@ -112,6 +114,30 @@ pub struct Apply {
     /// digits, for the receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_commit: Option<String>,
+}
+
+/// What a rebuild needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebuild {
+    /// The bundle, as its file has it.
+    pub bundle: Bytes,
+    /// The key of that one file, 16 bytes; never a key that opens others.
+    pub file_key: Bytes,
+    /// Who may sign bundles and plans: an `allowed_signers` file.
+    pub trust: Bytes,
+    /// The machine, if it must be this one.
+    pub machine: Option<String>,
+    /// The lowest epoch that is taken.
+    pub at_least: u64,
+    /// How many of those trusted must have approved the plan; 0: as many as it says.
+    pub threshold: u8,
+    /// Go on even if the old node answers.
+    pub anyway: bool,
+    /// Who asks.
+    pub by: String,
+    /// What reads and changes the host.
+    pub backend: BackendWish,
 }
 
 /// An approval and its signature, as they lie beside a plan.
@@ -170,8 +196,42 @@ pub enum Answer {
         /// Where that lies on the host.
         directory: PathBuf,
     },
+    /// To [`Request::Rebuild`].
+    Rebuilt(Box<Rebuilt>),
     /// It was not done.
     Refused(Refusal),
+}
+
+/// What a rebuild made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebuilt {
+    /// The bundle's name.
+    pub bundle: Digest,
+    /// Whose it is: the site and the machine in it.
+    pub site: String,
+    /// The machine.
+    pub machine: String,
+    /// The plan.
+    pub plan: Digest,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When the bundle was made.
+    pub made: Timestamp,
+    /// Who signed it.
+    pub signer: String,
+    /// Who of those trusted approved the plan.
+    pub approvers: Vec<String>,
+    /// The host was that node already.
+    pub nothing: bool,
+    /// The digest of the host, read back.
+    pub found: Digest,
+    /// How many artifacts may run again.
+    pub artifacts: u64,
+    /// Artifacts that are only named, and are not in the store either.
+    pub artifacts_missing: u64,
+    /// What could not be asked of the old node.
+    pub unasked: Vec<String>,
 }
 
 /// What became of [`Request::Apply`].

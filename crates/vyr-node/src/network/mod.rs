@@ -38,7 +38,8 @@ pub use moves::{Handshake, KeyStanding, KeyWatch, Looked};
 pub use reach::{Asks, Ended, Host, LinkKey};
 pub use record::{Last, Moved, Pending, Phase};
 pub use recovery::{
-    BundleRequest, Bundled, Checked, RebuildRequest, Rebuilt, RecoveryError, bundle, look, rebuild,
+    BundleRequest, Bundled, Checked, Opener, RebuildRequest, Rebuilt, RecoveryError, bundle, carry,
+    look, rebuild, rebuild_carried,
 };
 pub use spool::{Recorded, has_changes, record as record_changes};
 pub use ssh::{Said, Ssh, SshAddress, SshError};

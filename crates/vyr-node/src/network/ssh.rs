@@ -76,6 +76,9 @@ impl Ssh {
                 let line = Duration::from_secs(apply.plan.0.len() as u64 / LINE_BYTES_S);
                 ANSWER_PATIENCE + PROBE_PATIENCE.saturating_mul(probes) + line
             }
+            Request::Rebuild(rebuild) => {
+                ANSWER_PATIENCE + Duration::from_secs(rebuild.bundle.0.len() as u64 / LINE_BYTES_S)
+            }
             _ => ANSWER_PATIENCE,
         };
         let mut child = Command::new("ssh")

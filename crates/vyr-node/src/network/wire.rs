@@ -61,6 +61,10 @@ pub fn perform(network: &Network, request: Request) -> Result<Answer, NetworkErr
             let super::Standing { plan, waits, wanted, found, differences } = found;
             Answer::Standing(Standing { plan, waits, wanted, found, differences })
         }
+        Request::Rebuild(_) => {
+            let why = "a rebuild is the work of a command on that host, not of its node";
+            return Err(NetworkError::Request(why.into()));
+        }
         Request::LinkKey { link, next } => {
             let keys = network.keys();
             let (public_key, new) = keys.make(&link, next)?;

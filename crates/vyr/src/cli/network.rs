@@ -288,6 +288,19 @@ pub(crate) struct RebuildArgs {
     #[arg(long)]
     pub(crate) anyway: bool,
 
+    /// A host elsewhere, over OpenSSH: it needs vyr, an SSH server, and no console
+    ///
+    /// The bundle is sent there, with the one key that opens it; the key of --identity stays here.
+    /// Only host keys in the site's file known_hosts are believed.
+    #[arg(long, value_name = "NAME|ssh://[USER@]HOST[:PORT]")]
+    pub(crate) node: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+
     #[command(flatten)]
     pub(crate) host: HostArgs,
 }

@@ -85,7 +85,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::NetworkAgent => network::agent(data_dir.clone()),
         Command::Network(command) => told(network::run(place, command, json)),
         Command::Bundle(args) => recovery::bundle(open, &args, json),
-        Command::Rebuild(args) => told(recovery::rebuild(&open()?, &args, json)),
+        Command::Rebuild(args) => told(recovery::rebuild(open, &args, json)),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir.clone())?.1, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {

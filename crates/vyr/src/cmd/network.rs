@@ -16,16 +16,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vyr_base::{Category, Digest};
 use vyr_net::words::{
-    Applied, Apply, BackendWish, Bytes, Outcome, Request, SignedText, Standing, WireGuardIn,
+    Answer, Applied, Apply, BackendWish, Bytes, Outcome, Request, SignedText, Standing, WireGuardIn,
 };
-use vyr_node::network::{BackendChoice, Ended, Host, Network, RemoteError, refusal, serve_words};
+use vyr_node::network::{
+    BackendChoice, Ended, Host, Network, RemoteError, rebuild_carried, refusal, serve_words,
+};
 use vyr_node::{DataDir, Result};
 
 use self::asked::Asked;
 use self::fleet::{Done, Order, close, each, tell};
 pub(super) use self::here::recorded;
 use self::here::{here, receipt};
-use self::nodes::{Node, NodesError, Target, node};
+pub(super) use self::nodes::node;
+use self::nodes::{Node, NodesError, Target};
 use super::link::Place;
 use super::site::Site;
 use crate::cli::{
@@ -546,7 +549,14 @@ pub(crate) fn server(
 pub(crate) fn agent(data_dir: Option<PathBuf>) -> Result<ExitCode> {
     let answer = |request: Request| {
         let place = Place::choose(data_dir.clone())?;
-        recorded(data_dir.clone(), here(&place)?.ask(request))
+        let answer = || match request {
+            Request::Rebuild(asked) => {
+                let made = rebuild_carried(&place.open()?, *asked)?;
+                Ok(Answer::Rebuilt(Box::new(made)))
+            }
+            other => here(&place)?.ask(other),
+        };
+        recorded(data_dir.clone(), answer())
     };
     // Nobody would hear how a change ended: the timer hears that this process does, and takes it back.
     let gone = || std::process::exit(i32::from(Category::Transient.exit_code()));

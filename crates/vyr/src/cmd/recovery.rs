@@ -7,15 +7,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vyr_artifact::{AllowedSigners, TrustPolicy};
 use vyr_base::{Category, Digest, Problem};
+use vyr_net::words::{Answer, Bytes, Rebuild, Rebuilt, Request, WordsError};
 use vyr_node::keys::SigningKey;
 use vyr_node::network::{
-    BundleRequest, Outcome, RebuildRequest, bundle as write, look, rebuild as make,
+    BundleRequest, Opener, RebuildRequest, bundle as write, carry, look, rebuild as make,
 };
 use vyr_node::{DataDir, Result};
 use vyr_plan::bundle::{BUNDLE_VERSION, Header};
 use vyr_plan::intent::FILE_BYTES_MAX;
 
-use super::network::{backend, by};
+use super::network::{backend, by, node};
 use super::site::{Site, read_bounded};
 use crate::cli::{BundleArgs, BundleCommand, RebuildArgs};
 use crate::output;
@@ -101,8 +102,8 @@ struct RebuiltBody {
     outcome: &'static str,
     /// The digest of the host, read back.
     found: Digest,
-    artifacts: usize,
-    artifacts_missing: usize,
+    artifacts: u64,
+    artifacts_missing: u64,
     unasked: Vec<String>,
 }
 
@@ -204,53 +205,96 @@ fn show(file: &Path, keys: Option<&Path>, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn rebuild(data: &DataDir, args: &RebuildArgs, json: bool) -> Result<ExitCode> {
+pub(crate) fn rebuild(
+    open: impl FnOnce() -> Result<DataDir>,
+    args: &RebuildArgs,
+    json: bool,
+) -> Result<ExitCode> {
     let policy = trust(&args.trust)?;
-    let made = make(
-        data,
-        &RebuildRequest {
-            bundle: &args.bundle,
-            trust: &policy,
-            identity: &args.identity,
-            machine: args.host.machine.as_deref(),
-            at_least: args.at_least,
-            threshold: args.threshold,
-            anyway: args.anyway,
-            by: &by(),
-            backend: backend(&args.host).into(),
-        },
-    )?;
-    let nothing = made.outcome == Outcome::Nothing;
+    let made: Rebuilt = match &args.node {
+        Some(named) => elsewhere(named, args, &policy)?,
+        None => make(
+            &open()?,
+            &RebuildRequest {
+                bundle: &args.bundle,
+                trust: &policy,
+                opener: Opener::Keys(&args.identity),
+                machine: args.host.machine.as_deref(),
+                at_least: args.at_least,
+                threshold: args.threshold,
+                anyway: args.anyway,
+                by: &by(),
+                backend: backend(&args.host).into(),
+            },
+        )?
+        .into(),
+    };
+    told(made, json)
+}
+
+/// Has a host elsewhere become it.
+fn elsewhere(named: &str, args: &RebuildArgs, policy: &TrustPolicy) -> Result<Rebuilt> {
+    let site = Site::find(args.site.site.as_deref())?;
+    let there = node(&site, named, None, &args.remote)?;
+    let (bundle, file_key) = carry(&args.bundle, policy, &args.identity)?;
+    let digest = look(&args.bundle, None)?.head.digest;
+    let trust = read_bounded(&args.trust, TRUST_BYTES_MAX)?.unwrap_or_default();
+    let answer = there.host.ask(Request::Rebuild(Box::new(Rebuild {
+        bundle,
+        file_key,
+        trust: Bytes(trust),
+        machine: args.host.machine.clone().or(there.machine),
+        at_least: args.at_least,
+        threshold: args.threshold,
+        anyway: args.anyway,
+        by: by(),
+        backend: backend(&args.host),
+    })))?;
+    match answer {
+        Answer::Rebuilt(made) if made.bundle == digest => Ok(*made),
+        _ => Err(WordsError::Form("it answers another question".into()).into()),
+    }
+}
+
+fn told(made: Rebuilt, json: bool) -> Result<ExitCode> {
     if json {
         output::json_line(RebuiltBody {
             kind: "rebuild",
-            clear: Clear::of(made.bundle, &made.header),
+            clear: Clear {
+                bundle_digest: made.bundle,
+                format: BUNDLE_VERSION,
+                site: made.site,
+                machine: made.machine,
+                plan_digest: made.plan,
+                epoch: made.epoch,
+                made: made.made,
+            },
             signer: made.signer,
             approvers: made.approvers,
-            outcome: if nothing { "nothing" } else { "confirmed" },
-            found: made.state,
+            outcome: if made.nothing { "nothing" } else { "confirmed" },
+            found: made.found,
             artifacts: made.artifacts,
-            artifacts_missing: made.missing_artifacts,
+            artifacts_missing: made.artifacts_missing,
             unasked: made.unasked,
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::print(made.state.to_string());
+    output::print(made.found.to_string());
     for what in &made.unasked {
-        output::say(format!("the old node: {what}"));
+        output::say(format!("the old node: {}", output::visible(what)));
     }
-    let Header { machine, plan_digest, epoch, .. } = &made.header;
-    let approvers = made.approvers.join(", ");
-    output::say(format!("{machine} by {}, plan {plan_digest} of epoch {epoch}", made.signer));
+    let approvers = output::visible(&made.approvers.join(", "));
+    let (machine, signer) = (output::visible(&made.machine), output::visible(&made.signer));
+    output::say(format!("{machine} by {signer}, plan {} of epoch {}", made.plan, made.epoch));
     output::say(format!("  approved by {approvers}"));
-    output::say(match nothing {
+    output::say(match made.nothing {
         true => "nothing to do: the host was that node already",
         false => "the host is that node; the digest above is its own, read back",
     });
-    if made.missing_artifacts > 0 {
+    if made.artifacts_missing > 0 {
         output::say(format!(
             "{} artifacts are only named in it, and are not here: vyr artifact import",
-            made.missing_artifacts
+            made.artifacts_missing
         ));
     }
     output::say("at each start of the machine: vyr network start");

@@ -194,13 +194,16 @@ impl Far {
         fs::write(self.path("site/site.toml"), "version = 1\n").expect("written");
         self.vyr(&["key", "new", "op"]);
         let operator = fs::read_to_string(self.path("data/keys/op.pub")).expect("a key");
-        let line = format!("op@office namespaces=\"vyr-plan\" {operator}");
+        let line = format!("op@office namespaces=\"vyr-plan,vyr-bundle\" {operator}");
+        keygen(&self.path("backup"));
+        let backup = fs::read_to_string(self.path("backup.pub")).expect("a key");
         fs::write(self.path("site/operators.allowed_signers"), line).expect("written");
         let mut text = String::from(
             "version = 1\nname = \"office\"\nprefix = \"fd3a:91c2:77e0::/48\"\n\
              [operators]\nthreshold = 1\nfrom = [\"192.168.78.0/24\", \"192.168.79.0/24\"]\n\
              [profiles.split]\nlan = true\ninternet = false\n",
         );
+        text += &format!("[recovery]\nrecipients = [\"{}\"]\n", backup.trim());
         for (at, router) in self.routers.iter().enumerate() {
             let (name, address) = (router.name, router.address);
             let interface = &router.link["vyr-".len()..];

@@ -51,6 +51,64 @@ fn a_host_elsewhere_is_changed_and_confirmed_over_new_connections() {
     assert!(!far.path("data/network").exists());
 }
 
+/// A router after somebody else has installed it: nothing of ours but a link without peers.
+fn blank(router: &Router) {
+    fs::remove_dir_all(&router.data).expect("it was there");
+    let run = |program: &str, arguments: &[&str]| {
+        router.space.run(program, arguments, "").expect("it does")
+    };
+    run("nft", &["delete", "table", "inet", "vyr"]);
+    run("ip", &["address", "flush", "dev", &router.link]);
+    for peer in run("wg", &["show", &router.link, "peers"]).lines() {
+        run("wg", &["set", &router.link, "peer", peer, "remove"]);
+    }
+    run("wg", &["set", &router.link, "private-key", "/dev/null"]);
+}
+
+#[test]
+fn a_host_elsewhere_is_rebuilt_and_the_key_of_all_bundles_stays_here() {
+    if !can("reach::a_host_elsewhere_is_rebuilt_and_the_key_of_all_bundles_stays_here") {
+        return;
+    }
+    let far = Far::new("r");
+    let (site, plan) = (far.site(), far.plan(2));
+    let north = &far.routers[0];
+    far.vyr(&far.apply(&site, &plan, &["--node", "north", "--no-confirm"]));
+    let seen = north.seen();
+    let found = |far: &Far| {
+        let drift = ["--json", "drift", "--site", &site, "--node", "north"];
+        let drift: serde_json::Value = serde_json::from_str(&far.printed(&drift)).expect("JSON");
+        assert_eq!(drift["found"], drift["wanted"]);
+        drift["found"].as_str().expect("a digest").to_owned()
+    };
+    let digest = found(&far);
+    let text = |name: &str| far.path(name).to_str().expect("UTF-8").to_owned();
+    let (bundle, op, backup) = (text("north.bundle"), text("data/keys/op"), text("backup"));
+    let data = north.data.to_str().expect("UTF-8");
+    let make = ["--data-dir", data, "bundle", "--machine", "north", "--key", &op, "--out", &bundle];
+    north.space.run(env!("CARGO_BIN_EXE_vyr"), &make, "").expect("it is bundled");
+
+    blank(north);
+    assert_ne!(north.seen(), seen);
+    let trust = text("site/operators.allowed_signers");
+    let url = north.url();
+    let rebuild = ["rebuild", &bundle, "--trust", &trust, "--node", &url, "--site", &site];
+    let more = ["--backend", "userspace", "--identity"];
+    // A key that opens other bundles opens nothing, here.
+    let (code, said) = far.fails(&[&rebuild[..], &more, &[&op]].concat());
+    assert!(code == Some(3) && said.contains("no key of"), "{code:?} {said}");
+    assert!(!north.data.join("network/plan.json").exists(), "nothing was sent");
+    assert_eq!(far.vyr(&[&rebuild[..], &more, &[&backup]].concat()), digest);
+    assert_eq!(north.seen(), seen, "the same router, for all others");
+    assert_eq!(found(&far), digest);
+    assert!(!north.data.join("network/carried.bundle").exists());
+    // What it was sent opens this bundle, and is no key that opens others.
+    let secret = fs::read_to_string(&backup).expect("a key");
+    let line = secret.lines().nth(2).expect("the key itself");
+    let left = Command::new("grep").args(["-rl", "--", line]).arg(&north.data).output();
+    assert_eq!(left.expect("grep is there").stdout, b"");
+}
+
 #[test]
 fn a_plan_counts_as_applied_when_all_that_were_asked_are_confirmed() {
     if !can("reach::a_plan_counts_as_applied_when_all_that_were_asked_are_confirmed") {

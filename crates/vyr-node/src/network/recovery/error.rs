@@ -13,6 +13,14 @@ use vyr_plan::{ApprovalError, PlanError, Violation};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoveryError {
+    /// It cannot be carried.
+    #[error("the bundle has {bytes} bytes, and {most} are the most that are carried over ssh")]
+    TooLarge {
+        /// How many it has.
+        bytes: u64,
+        /// How many it may have.
+        most: u64,
+    },
     /// Another process is at it.
     #[error("another process is rebuilding into this data directory")]
     Underway,
@@ -130,7 +138,8 @@ impl Problem for RecoveryError {
             Self::Untrusted(_) | Self::NotForUs(_) | Self::Decrypt(_) => Category::Auth,
             Self::Plan(e) => e.category(),
             Self::Approval(e) => e.category(),
-            Self::NoRecipients(_)
+            Self::TooLarge { .. }
+            | Self::NoRecipients(_)
             | Self::Recipient { .. }
             | Self::Identity { .. }
             | Self::Lacks(_)
@@ -142,6 +151,9 @@ impl Problem for RecoveryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Bundle(e) => return e.hint(),
+            Self::TooLarge { .. } => {
+                "make it with vyr bundle --digests-only, or copy it there and rebuild there".into()
+            }
             Self::Underway => "wait for it, or end it".into(),
             Self::Exists(_) => "choose another name: an old bundle may be the only one".into(),
             Self::NoRecipients(_) => {

@@ -6,6 +6,8 @@
 //! file --signature--> digest of every byte --> age --> checked: plan, approvals, keys   (open)
 //!        --> is the old node still there? (twin) --> keys, plan --> the transaction of `apply`
 //!        --> read back --> artifacts                                       (rebuild)
+//!
+//! a host elsewhere: the file and its own key, over ssh, then the same there                (carried)
 //! ```
 //!
 //! Invariants:
@@ -16,6 +18,7 @@
 //!
 //! Not here: the form of the file (`vyr_plan::bundle`), how a host is changed (`change`).
 
+mod carried;
 mod error;
 mod identity;
 mod open;
@@ -23,7 +26,8 @@ mod rebuild;
 mod seal;
 mod twin;
 
+pub use carried::{carry, rebuild_carried};
 pub use error::RecoveryError;
 pub use open::{Checked, look};
-pub use rebuild::{RebuildRequest, Rebuilt, rebuild};
+pub use rebuild::{Opener, RebuildRequest, Rebuilt, rebuild};
 pub use seal::{BundleRequest, Bundled, bundle};

@@ -18,7 +18,8 @@ use vyr_plan::render::PrivateKey;
 use vyr_plan::{Approver, Plan, Root, approve, prove};
 use zeroize::Zeroizing;
 
-use super::identity::identities;
+use super::carried::OneFile;
+use super::identity::{Identities, identities};
 use super::open::{Inside, Small, look};
 use super::{RecoveryError, twin};
 use crate::data_dir::{replace, write_once};
@@ -34,8 +35,8 @@ pub struct RebuildRequest<'a> {
     pub bundle: &'a Path,
     /// Who may sign bundles, and plans.
     pub trust: &'a TrustPolicy,
-    /// The file with the key that opens it.
-    pub identity: &'a Path,
+    /// What opens it.
+    pub opener: Opener<'a>,
     /// The machine, if it must be this one.
     pub machine: Option<&'a str>,
     /// The lowest epoch that is taken.
@@ -48,6 +49,23 @@ pub struct RebuildRequest<'a> {
     pub by: &'a str,
     /// What reads and changes the host.
     pub backend: BackendChoice,
+}
+
+/// What opens a bundle.
+pub enum Opener<'a> {
+    /// The keys of this file.
+    Keys(&'a Path),
+    /// The key of this one bundle.
+    File(Zeroizing<[u8; 16]>),
+}
+
+impl std::fmt::Debug for Opener<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Keys(path) => f.debug_tuple("Keys").field(path).finish(),
+            Self::File(_) => f.write_str("File"),
+        }
+    }
 }
 
 /// What was made.
@@ -122,10 +140,13 @@ pub fn rebuild(data: &DataDir, request: &RebuildRequest<'_>) -> Result<Rebuilt> 
         let (epoch, least) = (header.epoch, request.at_least);
         return Err(RecoveryError::Older { epoch, least }.into());
     }
-    let keys = identities(request.identity)?;
+    let (keys, named): (Identities, &Path) = match &request.opener {
+        Opener::Keys(path) => (identities(path)?, path),
+        Opener::File(key) => (vec![Box::new(OneFile(key.clone()))], request.bundle),
+    };
     let _alone = alone(network.record.directory())?;
     let archive = Archive(network.record.directory().join("artifacts.tar"));
-    let inside = checked.open(&keys, request.identity, &archive.0)?;
+    let inside = checked.open(&keys, named, &archive.0)?;
     drop(keys);
     let trust = Some(request.trust);
     let ready = judge(header.plan_digest, &name, &inside.small, trust, request.threshold)?;

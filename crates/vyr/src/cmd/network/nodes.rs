@@ -68,13 +68,13 @@ impl Problem for NodesError {
 }
 
 /// A host elsewhere.
-pub(super) struct Node {
+pub(crate) struct Node {
     /// As it was named.
     pub(super) name: String,
     /// Its name in the plan, if that is known.
-    pub(super) machine: Option<String>,
+    pub(crate) machine: Option<String>,
     /// How it is asked.
-    pub(super) host: Host,
+    pub(crate) host: Host,
 }
 
 /// What a command is about.
@@ -130,7 +130,7 @@ impl Target {
 }
 
 /// One host by its name or address.
-pub(super) fn node(
+pub(crate) fn node(
     site: &Site,
     name: &str,
     plan: Option<&Digest>,
