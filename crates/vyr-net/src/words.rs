@@ -530,7 +530,8 @@ mod tests {
         assert!(matches!(read(b"vy"), WordsError::Cut));
         assert!(matches!(read(b"vyrn\0\0\0\x05{}"), WordsError::Cut));
         assert!(matches!(read(b"vyrn\xff\xff\xff\xff"), WordsError::TooLong(..)));
-        let long = [b"vyrn".as_slice(), &(HELLO_BYTES_MAX as u32 + 1).to_be_bytes()].concat();
+        let length = u32::try_from(HELLO_BYTES_MAX + 1).expect("it is small");
+        let long = [b"vyrn".as_slice(), &length.to_be_bytes()].concat();
         let hello = read_frame(&mut &long[..], HELLO_BYTES_MAX);
         assert!(matches!(hello, Err(WordsError::TooLong(_, HELLO_BYTES_MAX))));
         for json in [
