@@ -325,6 +325,8 @@ pub struct ExecState {
     pub id: u16,
     /// How it ended, if it did.
     pub ended: Option<ExecEnd>,
+    /// Bytes of its input that the guest has: a new host goes on here.
+    pub stdin: u64,
 }
 
 /// How a session ended.

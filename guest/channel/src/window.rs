@@ -57,6 +57,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Of a stream whose first `offset` bytes somebody else has sent.
+    pub fn from_offset(offset: u64) -> Self {
+        Self { acked: offset, sent: offset, highest: offset, ..Self::default() }
+    }
+
     /// Bytes that [`Outbox::push`] would take now.
     pub fn room(&self) -> usize {
         WINDOW - self.bytes.len()
