@@ -3,6 +3,7 @@
 
 mod adopt;
 mod exec;
+mod host;
 mod life;
 mod place;
 mod secret;

@@ -160,6 +160,9 @@ impl Place {
     /// A machine of this specification and its channel.
     pub(crate) fn guest(&self, spec: Spec) -> Guest {
         let directory = tempfile::tempdir().expect("room");
+        // A VMM of another user goes through it.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        fs::set_permissions(directory.path(), open).expect("ours");
         let path = directory.path().join("machine");
         let driver = driver();
         driver.prepare(&spec, &path).expect("prepared");
