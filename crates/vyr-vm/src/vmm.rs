@@ -164,12 +164,13 @@ pub trait Machine {
     /// It did not end in `time`.
     fn wait(&self, time: Duration) -> Result<Exit, VmmError>;
 
-    /// Asks the guest to end its workload and to switch itself off, and kills the VMM if it is still
-    /// there once the grace, and some time for the guest, have passed.
+    /// Asks the guest to end its workload with `signal` (what the image wants, 15 as a rule) and to
+    /// switch itself off, and kills the VMM if it is still there once the grace, and some time for the
+    /// guest, have passed.
     ///
     /// # Errors
     /// The VMM cannot be killed.
-    fn stop(&self, channel: &Channel, grace: Duration) -> Result<Exit, VmmError>;
+    fn stop(&self, channel: &Channel, signal: u8, grace: Duration) -> Result<Exit, VmmError>;
 
     /// Ends the VMM's process at once.
     ///

@@ -29,9 +29,6 @@ const STORE: Duration = Duration::from_secs(300);
 /// A killed process is gone within this, or the kernel is stuck.
 const KILLED: Duration = Duration::from_secs(60);
 
-/// SIGTERM, in the guest.
-const TERM: u8 = 15;
-
 /// What a machine is held by.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -101,13 +98,13 @@ impl Machine for QemuMachine {
         }
     }
 
-    fn stop(&self, channel: &Channel, grace: Duration) -> Result<Exit, VmmError> {
+    fn stop(&self, channel: &Channel, signal: u8, grace: Duration) -> Result<Exit, VmmError> {
         let end = Instant::now() + grace + POWER_OFF;
         // A guest that does not answer is killed like one that does not end.
         let ended = |phase: &Phase| {
             matches!(phase, Phase::Ended(_) | Phase::Failed(_) | Phase::Blank).then_some(())
         };
-        if channel.stop(TERM, grace).is_ok()
+        if channel.stop(signal, grace).is_ok()
             && channel.wait_phase(grace + POWER_OFF, ended).is_ok()
             && channel.power_off().is_ok()
         {

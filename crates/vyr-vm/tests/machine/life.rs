@@ -65,12 +65,12 @@ fn a_stop_is_a_signal_and_then_the_end() {
     let polite = place.restored();
     polite.run("trap 'echo asked; exit 3' TERM; echo ready; while true; do sleep 0.1; done");
     polite.line("ready");
-    assert_eq!(polite.machine.stop(&polite.channel, HANG).expect("it stops"), Exit::Code(0));
+    assert_eq!(polite.machine.stop(&polite.channel, 15, HANG).expect("it stops"), Exit::Code(0));
     assert_eq!(polite.channel.phase(), Phase::Ended(End { code: Some(3), ..END }));
     let deaf = place.restored();
     deaf.run("trap '' TERM; echo ready; while true; do sleep 0.1; done");
     deaf.line("ready");
-    let exit = deaf.machine.stop(&deaf.channel, Duration::from_millis(300)).expect("it stops");
+    let exit = deaf.machine.stop(&deaf.channel, 15, Duration::from_millis(300)).expect("it stops");
     assert_eq!(exit, Exit::Code(0));
     assert_eq!(deaf.channel.phase(), Phase::Ended(End { signal: Some(9), ..END }));
 }

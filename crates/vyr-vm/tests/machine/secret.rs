@@ -42,7 +42,7 @@ fn secrets_are_in_one_file_in_memory() {
     let out = exec.read_all(Part::Stdout, 1000, HANG).expect("output");
     assert_eq!(out, text.as_bytes());
     // What the guest wrote is on its disk by now: the switch-off syncs.
-    guest.machine.stop(&guest.channel, HANG).expect("it stops");
+    guest.machine.stop(&guest.channel, 15, HANG).expect("it stops");
     let secret = marker();
     let mut seen = 0;
     for entry in fs::read_dir(&guest.path).expect("a directory").flatten() {
