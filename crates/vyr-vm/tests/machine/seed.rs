@@ -6,27 +6,23 @@ use vyr_vm::vmm::{Machine, Vmm, VmmError};
 
 use crate::place::{HANG, driver, place, start, turn};
 
-const RANDOM: &str = "head -c 32 /dev/urandom | od -An -tx1 | cut -c1-; date +%s; sleep 100000";
+const RANDOM: &str = "head -c 16 /dev/urandom | od -An -tx1; sleep 100000";
 
 #[test]
 fn two_restores_share_no_random_byte() {
     let _turn = turn();
     let Some(place) = place("seed::two_restores_share_no_random_byte") else { return };
+    // Without the new key that `Start` brings, both say the same 16 bytes: the generator's own is in
+    // the snapshot.
     let mut seen = Vec::new();
-    for seeded in [true, true, false, false] {
+    for _ in 0..2 {
         let guest = place.restored();
-        let mut start = start(RANDOM);
-        if !seeded {
-            // The twin: with one seed both would say the same, but for what the host cannot fix.
-            start.entropy = [7; 32];
-        }
-        guest.start(start);
+        guest.run(RANDOM);
         let line = guest.line("");
         assert_eq!(line.split_whitespace().count(), 16, "{line}");
         seen.push(line);
     }
     assert_ne!(seen[0], seen[1]);
-    assert_ne!(seen[0], seen[2]);
 }
 
 #[test]
