@@ -6,7 +6,7 @@ use vyr_vm::channel::Channel;
 use vyr_vm::channel::words::{End, ExecEnd, ExecSpec, Part, Phase};
 use vyr_vm::vmm::{Exit, Machine, Status, Vmm, VmmError};
 
-use crate::place::{HANG, driver, place, shell, start, turn};
+use crate::place::{HANG, RUN, driver, place, run, shell, start, turn};
 
 /// Set: this process is the parent that is killed.
 const PARENT: &str = "VYR_TEST_PARENT";
@@ -48,6 +48,7 @@ fn a_machine_is_adopted_in_the_midst_of_a_session() {
     let mut parent = Command::new(this)
         .args(["--exact", "adopt::as_parent", "--nocapture"])
         .env(PARENT, &path)
+        .env(RUN, run())
         .spawn()
         .expect("it starts");
     let end = std::time::Instant::now() + HANG * 2;

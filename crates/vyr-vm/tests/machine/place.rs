@@ -15,6 +15,9 @@ use vyr_vm::vmm::{MEMORY_MIN, Machine, Platform, Qemu, QemuMachine, Spec, Vmm};
 /// An emulated guest on a busy machine; nothing here is about time.
 pub(crate) const HANG: Duration = Duration::from_secs(240);
 
+/// Names the run to a process that a test starts.
+pub(crate) const RUN: &str = "VYR_TEST_RUN";
+
 /// Of a scratch disk.
 pub(crate) const SCRATCH: u64 = 64 << 20;
 
@@ -74,7 +77,17 @@ fn make() -> Result<Place, String> {
     let busybox = busybox.ok_or("busybox is not installed")?;
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
     fs::create_dir_all(&base).map_err(|e| e.to_string())?;
+    // A runner may give each test a process of its own: the first one makes it for all of a run.
+    let lock = fs::File::create(base.join("lock")).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
     let platform = base.join("platform");
+    let stamp = base.join("run");
+    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run()) {
+        let platform = Platform::open(&platform).map_err(|e| e.to_string())?;
+        let (root, snapshot) = (base.join("root.squashfs"), base.join("blank.snapshot"));
+        return Ok(Place { platform, root, snapshot });
+    }
+    let _ = fs::remove_file(&stamp);
     let made = Command::new(env!("CARGO"))
         .args(["xtask", "guest", "--out"])
         .arg(&platform)
@@ -91,7 +104,14 @@ fn make() -> Result<Place, String> {
     let snapshot = base.join("blank.snapshot");
     let place = Place { platform, root, snapshot };
     boot_blank(&place, &base).map_err(|e| format!("no guest boots: {e}"))?;
+    fs::write(stamp, run()).map_err(|e| e.to_string())?;
     Ok(place)
+}
+
+/// This run of the tests, which may be several processes.
+pub(crate) fn run() -> String {
+    let named = ["NEXTEST_RUN_ID", RUN].iter().find_map(|name| std::env::var(name).ok());
+    named.unwrap_or_else(|| std::process::id().to_string())
 }
 
 /// Made by the same program that real images are made with.
