@@ -177,6 +177,15 @@ impl Channel {
         Ok(records)
     }
 
+    /// Waits until somebody has taken the log to its end.
+    ///
+    /// # Errors
+    /// Nobody did in `time`, or the guest is gone.
+    pub fn wait_log_taken(&self, time: Duration) -> Result<(), ChannelError> {
+        let end = Instant::now() + time;
+        self.link.shared.wait("the end of the log", end, |view| view.log_is_taken().then_some(()))
+    }
+
     /// Starts a session beside the workload.
     ///
     /// # Errors

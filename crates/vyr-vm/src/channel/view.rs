@@ -168,6 +168,10 @@ impl View {
         }
     }
 
+    pub(crate) fn log_is_taken(&self) -> bool {
+        self.log.ended && self.log.bytes.is_empty()
+    }
+
     pub(crate) fn orphans(&mut self) -> Vec<u16> {
         let free = self.sessions.iter().filter(|(_, session)| !session.owned && !session.closing);
         free.map(|(id, _)| *id).collect()

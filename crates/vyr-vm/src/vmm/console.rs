@@ -1,4 +1,5 @@
-//! The guest's console, kept bounded: two files, of which the older one goes.
+//! The guest's console, and what the VMM says itself, kept bounded: two files each, of which the older
+//! one goes.
 //!
 //! The VMM offers it on a socket and drops what nobody takes, so a guest that floods it holds up
 //! itself, and one whose host is being replaced loses a few lines of it.
@@ -14,13 +15,20 @@ const BYTES_MAX: u64 = 128 << 10;
 
 /// Follows the console until the VMM ends.
 pub(super) fn follow(socket: &Path, to: &Path) -> io::Result<()> {
-    let mut stream = UnixStream::connect(socket)?;
+    keep(UnixStream::connect(socket)?, to).map(drop)
+}
+
+/// Keeps the last of what comes, until its end.
+pub(super) fn keep(
+    mut from: impl Read + Send + 'static,
+    to: &Path,
+) -> io::Result<thread::JoinHandle<()>> {
     let to = to.to_owned();
     let mut file = open(&to)?;
-    thread::Builder::new().name("guest-console".into()).spawn(move || {
+    thread::Builder::new().name("vmm-console".into()).spawn(move || {
         let mut bytes = vec![0; 4 << 10];
         let mut written = file.metadata().map(|it| it.len()).unwrap_or(0);
-        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
             // A full disk costs the console, not the guest.
             if file.write_all(&bytes[..count]).is_ok() {
                 written += count as u64;
@@ -32,8 +40,7 @@ pub(super) fn follow(socket: &Path, to: &Path) -> io::Result<()> {
                 (file, written) = (new, 0);
             }
         }
-    })?;
-    Ok(())
+    })
 }
 
 /// What is left of it, the older part first.

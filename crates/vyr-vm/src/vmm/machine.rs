@@ -23,6 +23,9 @@ use crate::channel::Channel;
 /// From the end of a workload to that of its machine, also an emulated one on a busy host.
 const POWER_OFF: Duration = Duration::from_secs(30);
 
+/// For whoever reads the log, once the workload has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Storing a guest of a few hundred MiB on a busy disk.
 const STORE: Duration = Duration::from_secs(300);
 
@@ -106,8 +109,11 @@ impl Machine for QemuMachine {
         };
         if channel.stop(signal, grace).is_ok()
             && channel.wait_phase(grace + POWER_OFF, ended).is_ok()
-            && channel.power_off().is_ok()
         {
+            // Where nobody reads the log there is nobody to lose it.
+            let _ = channel.wait_log_taken(LAST_WORDS);
+            // A guest that is gone is waited for like one that goes.
+            let _ = channel.power_off();
             let left = end.saturating_duration_since(Instant::now());
             if let Ok(exit) = self.wait(left) {
                 return Ok(exit);

@@ -6,7 +6,6 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
@@ -14,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::json;
@@ -23,7 +23,9 @@ use super::machine::{Parts, QemuMachine};
 use super::process::{Handle, started};
 use super::qmp::Qmp;
 use super::record::{self, Running, Shape};
-use super::{Accelerator, Capabilities, Cgroups, MEMORY_MIN, Spec, Vmm, VmmError, disk, probe};
+use super::{
+    Accelerator, Capabilities, Cgroups, MEMORY_MIN, Spec, Vmm, VmmError, console, disk, probe,
+};
 
 /// What a VMM needs beside its guest's memory: measured 75 MiB above it with emulation
 /// (research on services, section 2), of which the kernel's file is 55; and room for its threads.
@@ -79,10 +81,8 @@ impl Qemu {
     fn spawn(&self, spec: &Spec, directory: &Path) -> Result<(Child, UnixStream), VmmError> {
         let (ours, theirs) =
             UnixStream::pair().map_err(VmmError::file("make a socket for", directory))?;
-        let said = directory.join("vmm.log");
-        let stderr = File::create(&said).map_err(VmmError::file("make", &said))?;
         let mut command = command::command(spec, self.accelerator(), directory);
-        command.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(stderr).process_group(0);
+        command.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped()).process_group(0);
         match &spec.tap {
             None => command.stdout(Stdio::null()),
             Some((tap, _)) => {
@@ -160,7 +160,13 @@ impl Vmm for Qemu {
             }
         };
         let (child, stream) = self.spawn(&spec, directory)?;
-        let mut guard = Guard { child: Some(child), directory };
+        let mut guard = Guard { child: Some(child), directory, words: None };
+        let (log, stderr) =
+            (directory.join(LOG), guard.child.as_mut().and_then(|it| it.stderr.take()));
+        if let Some(stderr) = stderr {
+            // When this process ends the VMM's words go nowhere; it does not mind.
+            guard.words = Some(console::keep(stderr, &log).map_err(VmmError::file("make", &log))?);
+        }
         let result = begin(&spec, directory, guard.pid(), stream, group.as_ref());
         match result {
             Ok(qmp) => {
@@ -197,7 +203,7 @@ impl Vmm for Qemu {
             .ok_or_else(|| VmmError::NotRunning(directory.to_owned()))?;
         // Lines that nobody took meanwhile are gone; the machine is not held up by that.
         let (socket, log) = (directory.join(command::CONSOLE_SOCKET), directory.join(CONSOLE));
-        super::console::follow(&socket, &log).map_err(VmmError::file("follow", &socket))?;
+        console::follow(&socket, &log).map_err(VmmError::file("follow", &socket))?;
         Ok(QemuMachine::new(Parts {
             directory: directory.to_owned(),
             handle,
@@ -208,6 +214,9 @@ impl Vmm for Qemu {
         }))
     }
 }
+
+/// What the VMM itself says.
+const LOG: &str = "vmm.log";
 
 /// The record of a running machine, and the file of its console.
 pub(super) const RECORD: &str = "machine.json";
@@ -234,7 +243,7 @@ fn begin(
         qmp.finish_migration(RESTORE)?;
     }
     let socket = directory.join(command::CONSOLE_SOCKET);
-    super::console::follow(&socket, &directory.join(CONSOLE))
+    console::follow(&socket, &directory.join(CONSOLE))
         .map_err(VmmError::file("follow", &socket))?;
     let started = started(pid).map_err(VmmError::file("look at", PROGRAM))?;
     let running = Running::new(pid, started, group.map(super::cgroup::Group::path))?;
@@ -272,6 +281,8 @@ fn check(spec: &Spec) -> Result<(), VmmError> {
 struct Guard<'a> {
     child: Option<Child>,
     directory: &'a Path,
+    /// Who writes down what the VMM says.
+    words: Option<JoinHandle<()>>,
 }
 
 impl Guard<'_> {
@@ -286,13 +297,12 @@ impl Guard<'_> {
         ended.unwrap_or(false)
     }
 
-    /// The end of what it said, bounded.
-    fn said(&self) -> Option<String> {
-        let mut file = File::open(self.directory.join("vmm.log")).ok()?;
-        let length = file.metadata().ok()?.len();
-        file.seek(std::io::SeekFrom::Start(length.saturating_sub(2000))).ok()?;
-        let mut bytes = Vec::new();
-        file.take(2000).read_to_end(&mut bytes).ok()?;
+    /// The last line of what it said, bounded. It has ended, so nothing more comes.
+    fn said(&mut self) -> Option<String> {
+        if let Some(words) = self.words.take() {
+            words.join().ok()?;
+        }
+        let bytes = console::read(&self.directory.join(LOG)).ok()?;
         let text = String::from_utf8_lossy(&bytes);
         let line = text.lines().rfind(|line| !line.trim().is_empty())?;
         Some(line.chars().filter(|c| !c.is_control()).take(500).collect())
