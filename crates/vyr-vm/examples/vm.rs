@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use vyr_vm::channel::fresh;
 use vyr_vm::channel::words::{LogSource, Phase, Process, Start};
-use vyr_vm::channel::{Channel, fresh};
 use vyr_vm::vmm::{Machine, Platform, Qemu, Spec, Vmm};
 
 const BOOT: Duration = Duration::from_secs(120);
@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn run(machine: &impl Machine, argv: &[String]) -> anyhow::Result<ExitCode> {
-    let channel = Channel::connect(&machine.channel(), true, BOOT)?;
+    let channel = machine.channel(true, BOOT)?;
     let (entropy, time_ns) = fresh()?;
     channel.start(Start {
         entropy,

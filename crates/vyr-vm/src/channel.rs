@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::socket_peercred;
 use vyr_channel::{
     Decoder, ExecSpec, FILL, Frame, GUEST_FRAME_MAX, GuestMessage, HostMessage, Hunt, LOG_STREAM,
     LogRecord, Nonce, Phase, Start, VERSION, encode, frame,
@@ -53,13 +54,25 @@ pub(crate) struct Link {
 
 impl Channel {
     /// Connects and greets. `first`: nobody was connected before, so nothing may be left over.
+    /// `process`: who has to listen there; the directory is the VMM's, and so is what lies in it.
     ///
     /// # Errors
-    /// Nobody listens; the guest did not answer in `time`, or in another version.
-    pub fn connect(path: &Path, first: bool, time: Duration) -> Result<Self, ChannelError> {
+    /// Nobody listens, or somebody else; the guest did not answer in `time`, or in another version.
+    pub fn connect(
+        path: &Path,
+        process: Option<u32>,
+        first: bool,
+        time: Duration,
+    ) -> Result<Self, ChannelError> {
         let end = Instant::now() + time;
         let socket = |source| ChannelError::Connect { path: path.to_owned(), source };
         let stream = UnixStream::connect(path).map_err(socket)?;
+        if let Some(process) = process {
+            let peer = socket_peercred(&stream).map_err(|e| socket(e.into()))?.pid;
+            if u32::try_from(peer.as_raw_nonzero().get()).ok() != Some(process) {
+                return Err(ChannelError::Stranger { path: path.to_owned() });
+            }
+        }
         stream.set_write_timeout(Some(WRITE_TIMEOUT.min(time))).map_err(socket)?;
         let reading = stream.try_clone().map_err(socket)?;
         let mut nonce = Nonce([0; 16]);

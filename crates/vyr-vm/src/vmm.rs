@@ -41,7 +41,7 @@ pub use platform::{Platform, PlatformError};
 pub use qemu::{OVERHEAD_BYTES, Qemu};
 pub use tap::{TapError, open_tap};
 
-use crate::channel::Channel;
+use crate::channel::{Channel, ChannelError};
 
 /// The smallest memory of a guest: with 96 MiB its kernel boots, and little else fits.
 pub const MEMORY_MIN: u64 = 128 << 20;
@@ -184,8 +184,12 @@ pub trait Machine {
     /// It cannot be read.
     fn console(&self) -> Result<Vec<u8>, VmmError>;
 
-    /// The socket of the guest's channel.
-    fn channel(&self) -> PathBuf;
+    /// Connects to the guest, and makes sure that it is this machine's VMM that listens. `first`:
+    /// nobody did before; a restored guest had a host when it was stored.
+    ///
+    /// # Errors
+    /// As [`Channel::connect`].
+    fn channel(&self, first: bool, time: Duration) -> Result<Channel, ChannelError>;
 
     /// Stores the guest into `to` and ends the machine. The channel shows that the guest knows
     /// nothing of an instance, and is closed by this.

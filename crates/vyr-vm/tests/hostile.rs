@@ -57,7 +57,7 @@ fn after(bytes: Vec<u8>) -> ChannelError {
         let _ = stream.write_all(&bytes);
         let _ = stream.read(&mut [0]);
     });
-    let channel = match Channel::connect(&path, true, HANG) {
+    let channel = match Channel::connect(&path, None, true, HANG) {
         Ok(channel) => channel,
         Err(error) => return error,
     };
@@ -74,13 +74,28 @@ fn a_guest_of_another_version_is_told_apart() {
         let _ = stream.write_all(&welcome(nonce, VERSION + 1));
         let _ = stream.read(&mut [0]);
     });
-    let error = Channel::connect(&path, true, HANG).expect_err("another version");
+    let error = Channel::connect(&path, None, true, HANG).expect_err("another version");
     assert_eq!(
         error.to_string(),
         "the guest speaks version 2 of the channel, and this host version 1"
     );
     assert_eq!(error.category(), Category::Conflict);
     assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_socket_of_another_process_is_not_spoken_to() {
+    let directory = tempfile::tempdir().expect("room");
+    let socket = directory.path().join("channel");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    let this = std::process::id();
+    let error = Channel::connect(&socket, Some(this + 1), true, HANG).expect_err("a stranger");
+    assert_eq!(error.category(), Category::Auth, "{error}");
+    // The twin.
+    let (_directory, path) = guest(|stream, nonce| {
+        stream.write_all(&welcome(nonce, VERSION)).expect("the host reads");
+    });
+    Channel::connect(&path, Some(this), true, HANG).expect("our own");
 }
 
 #[test]
@@ -127,7 +142,7 @@ fn a_guest_that_breaks_a_bound_is_cut_off_with_the_reason() {
             stream.write_all(&bytes).expect("the host reads");
         }
     });
-    let channel = Channel::connect(&path, true, HANG).expect("well done");
+    let channel = Channel::connect(&path, None, true, HANG).expect("well done");
     let error = channel.wait_phase(HANG, |_| None::<()>).expect_err("it is gone");
     assert!(matches!(error, ChannelError::Closed), "{error}");
 }
@@ -149,7 +164,7 @@ fn a_flood_of_messages_is_heard_and_not_kept() {
         stream.write_all(&frame(&encode(&GuestMessage::Phase(Phase::Ended(end))))).expect("room");
         let _ = stream.read(&mut [0]);
     });
-    let channel = Channel::connect(&path, true, HANG).expect("well done");
+    let channel = Channel::connect(&path, None, true, HANG).expect("well done");
     let ended = |phase: &Phase| matches!(phase, Phase::Ended(_)).then_some(());
     channel.wait_phase(HANG, ended).expect("control comes through");
     let (passed, seen) = channel.health().expect("a result");
@@ -173,7 +188,7 @@ fn what_an_earlier_host_left_is_skipped() {
         stream.write_all(&data(LOG_STREAM, 70, &line.encode())).expect("the host reads");
         let _ = stream.read(&mut [0]);
     });
-    let channel = Channel::connect(&path, false, HANG).expect("found");
+    let channel = Channel::connect(&path, None, false, HANG).expect("found");
     let records = channel.read_log(HANG).expect("a log");
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].line, b"again");

@@ -18,6 +18,12 @@ pub enum ChannelError {
         /// Why.
         source: io::Error,
     },
+    /// Another process than the machine's VMM has the socket.
+    #[error("somebody else than the VMM listens at {path}")]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The guest was made by another version.
     #[error("the guest speaks version {guest} of the channel, and this host version {host}")]
     Version {
@@ -71,6 +77,7 @@ impl Clone for ChannelError {
             Self::Connect { path, source } => {
                 Self::Connect { path: path.clone(), source: source.kind().into() }
             }
+            Self::Stranger { path } => Self::Stranger { path: path.clone() },
             Self::Version { host, guest } => Self::Version { host: *host, guest: *guest },
             Self::Frame(e) => Self::Frame(*e),
             Self::Message(e) => Self::Message(*e),
@@ -95,6 +102,7 @@ impl Problem for ChannelError {
                 Category::Failure
             }
             Self::Unasked => Category::Failure,
+            Self::Stranger { .. } => Category::Auth,
             Self::Connect { .. } | Self::Closed | Self::Write(_) | Self::TimedOut(_) => {
                 Category::Transient
             }

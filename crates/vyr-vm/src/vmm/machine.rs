@@ -18,7 +18,7 @@ use super::qemu::{CONSOLE, RECORD};
 use super::qmp::Qmp;
 use super::record::{self, Shape};
 use super::{Exit, Machine, Status, VmmError, console};
-use crate::channel::Channel;
+use crate::channel::{Channel, ChannelError};
 
 /// From the end of a workload to that of its machine, also an emulated one on a busy host.
 const POWER_OFF: Duration = Duration::from_secs(30);
@@ -36,6 +36,7 @@ const KILLED: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) directory: PathBuf,
+    pub(super) pid: u32,
     pub(super) handle: Handle,
     /// Only of the process that started it.
     pub(super) child: Mutex<Option<Child>>,
@@ -56,9 +57,9 @@ impl QemuMachine {
         Self { parts, exit: Mutex::new(None) }
     }
 
-    /// The number of the VMM's process, if this process started it.
-    pub fn pid(&self) -> Option<u32> {
-        lock(&self.parts.child).as_ref().map(Child::id)
+    /// The number of the VMM's process; once it ended it may be another's.
+    pub fn pid(&self) -> u32 {
+        self.parts.pid
     }
 
     /// Once the process is gone: how, and its traces with it.
@@ -132,8 +133,9 @@ impl Machine for QemuMachine {
         console::read(&path).map_err(VmmError::file("read", path))
     }
 
-    fn channel(&self) -> PathBuf {
-        self.parts.directory.join(CHANNEL)
+    fn channel(&self, first: bool, time: Duration) -> Result<Channel, ChannelError> {
+        let socket = self.parts.directory.join(CHANNEL);
+        Channel::connect(&socket, Some(self.parts.pid), first, time)
     }
 
     fn snapshot(&self, channel: Channel, to: &Path) -> Result<(), VmmError> {

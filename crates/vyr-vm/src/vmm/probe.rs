@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::qemu::Qemu;
 use super::{Accelerator, MEMORY_MIN, Machine, Platform, Spec, Vmm};
-use crate::channel::Channel;
 
 /// Emulation on a slow host takes about this long for the same boot: slower than that is no gain.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -46,7 +45,7 @@ fn boots(version: &str, platform: &Platform, root: &Path) -> Result<(), String> 
         .and_then(|()| driver.start(spec, &directory))
         .map_err(|e| e.to_string())
         .and_then(|machine| {
-            let word = Channel::connect(&machine.channel(), true, FIRST_WORD);
+            let word = machine.channel(true, FIRST_WORD);
             let killed = machine.kill();
             word.map_err(|e| format!("{e} ({} s)", FIRST_WORD.as_secs()))?;
             killed.map(drop).map_err(|e| e.to_string())

@@ -170,11 +170,12 @@ impl Vmm for Qemu {
         let result = begin(&spec, directory, guard.pid(), stream, group.as_ref());
         match result {
             Ok(qmp) => {
+                let pid = guard.pid();
+                let handle = Handle::of_child(pid).map_err(VmmError::file("hold", PROGRAM))?;
                 let child = guard.child.take();
-                let handle = Handle::of_child(child.as_ref().map_or(0, Child::id))
-                    .map_err(VmmError::file("hold", PROGRAM))?;
                 Ok(QemuMachine::new(Parts {
                     directory: directory.to_owned(),
+                    pid,
                     handle,
                     child: Mutex::new(child),
                     qmp: Mutex::new(Some(qmp)),
@@ -206,6 +207,7 @@ impl Vmm for Qemu {
         console::follow(&socket, &log).map_err(VmmError::file("follow", &socket))?;
         Ok(QemuMachine::new(Parts {
             directory: directory.to_owned(),
+            pid: running.pid,
             handle,
             child: Mutex::new(None),
             qmp: Mutex::new(None),

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use vyr_vm::channel::Channel;
 use vyr_vm::channel::words::{End, ExecEnd, ExecSpec, Part, Phase};
 use vyr_vm::vmm::{Exit, Machine, Status, Vmm, VmmError};
 
@@ -21,7 +20,7 @@ fn as_parent() {
     let spec = place.spec();
     driver.prepare(&spec, &path).expect("prepared");
     let machine = driver.start(spec, &path).expect("started");
-    let channel = Channel::connect(&machine.channel(), false, HANG).expect("a channel");
+    let channel = machine.channel(false, HANG).expect("a channel");
     channel
         .start(start("echo one; while ! test -e /tmp/go; do sleep 0.1; done; echo two; exit 9"))
         .expect("started");
@@ -62,7 +61,7 @@ fn a_machine_is_adopted_in_the_midst_of_a_session() {
 
     let machine = driver().attach(&path).expect("it runs on");
     assert_eq!(machine.status(), Status::Running);
-    let channel = Channel::connect(&machine.channel(), false, HANG).expect("a channel");
+    let channel = machine.channel(false, HANG).expect("a channel");
     assert_eq!(channel.phase(), Phase::Running);
     assert_eq!(channel.sessions(), [1]);
     let exec = channel.adopt_exec(1).expect("the session");
@@ -94,7 +93,7 @@ fn a_machine_is_adopted_in_the_midst_of_a_session() {
     // Only the process that started it can store it.
     let stored = machine.snapshot(channel, &path.join("stored")).expect_err("it is known");
     assert!(matches!(stored, VmmError::NotBlank), "{stored}");
-    let channel = Channel::connect(&machine.channel(), false, HANG).expect("a channel");
+    let channel = machine.channel(false, HANG).expect("a channel");
     channel.power_off().expect("it listens");
     assert_eq!(machine.wait(HANG).expect("it ends"), Exit::Unknown);
     let gone = driver().attach(&path).expect_err("it is gone");

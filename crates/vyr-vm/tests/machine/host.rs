@@ -10,7 +10,6 @@ use std::thread;
 use std::time::Instant;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use vyr_vm::channel::Channel;
 use vyr_vm::channel::words::{Check, ExecSpec, Network, Part, Phase, Route};
 use vyr_vm::vmm::{
     Accelerator, Capabilities, Cgroups, Exit, Machine, Platform, Qemu, Spec, Vmm, open_tap,
@@ -64,7 +63,7 @@ fn a_vmm_has_no_rights_and_a_cap() {
     let guest = place.guest(Spec { user: Some(USER), cgroup, ..place.spec() });
     guest.run("echo up; while ! test -e /go; do sleep 0.1; done; dd if=/dev/zero of=/dev/shm/x bs=1M count=70");
     guest.line("up");
-    let pid = guest.machine.pid().expect("ours");
+    let pid = guest.machine.pid();
     assert_eq!(status(pid, "Uid"), ["64321"; 4].join(" "));
     assert_eq!(status(pid, "Gid"), ["64322"; 4].join(" "));
     assert_eq!(status(pid, "Groups"), "");
@@ -187,7 +186,7 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
     let driver = driver();
     driver.prepare(&spec, &blank).expect("prepared");
     let machine = driver.start(spec, &blank).expect("started");
-    let channel = Channel::connect(&machine.channel(), true, HANG).expect("it boots");
+    let channel = machine.channel(true, HANG).expect("it boots");
     println!("from the VMM's start to the guest's first word: {:?} (TCG)", begun.elapsed());
     let snapshot = directory.path().join("with-card");
     machine.snapshot(channel, &snapshot).expect("stored");
@@ -267,7 +266,7 @@ fn a_user_needs_no_rights_and_a_restore_is_timed() {
     let begun = Instant::now();
     driver.prepare(&place.spec(), &path).expect("prepared");
     let machine = driver.start(place.spec(), &path).expect("started");
-    let channel = Channel::connect(&machine.channel(), false, HANG).expect("a channel");
+    let channel = machine.channel(false, HANG).expect("a channel");
     channel.start(start("echo up; sleep 100000")).expect("the first start");
     let running = |phase: &Phase| (*phase == Phase::Running).then_some(());
     channel.wait_phase(HANG, running).expect("it runs");

@@ -146,7 +146,7 @@ fn boot_blank(place: &Place, base: &Path) -> anyhow::Result<()> {
     let driver = driver();
     driver.prepare(&spec, &directory)?;
     let machine = driver.start(spec, &directory)?;
-    let channel = Channel::connect(&machine.channel(), true, HANG)?;
+    let channel = machine.channel(true, HANG)?;
     machine.snapshot(channel, &place.snapshot)?;
     Ok(())
 }
@@ -187,7 +187,7 @@ impl Place {
         let driver = driver();
         driver.prepare(&spec, &path).expect("prepared");
         let machine = driver.start(spec, &path).expect("started");
-        let first = Channel::connect(&machine.channel(), false, HANG);
+        let first = machine.channel(false, HANG);
         let channel = match first {
             Ok(channel) => channel,
             Err(e) => panic!("{e}: {}", said(&machine)),

@@ -1,6 +1,5 @@
 //! Two guests of one snapshot are two guests.
 
-use vyr_vm::channel::Channel;
 use vyr_vm::channel::words::Phase;
 use vyr_vm::vmm::{Machine, Vmm, VmmError};
 
@@ -46,7 +45,7 @@ fn a_guest_that_knows_who_it_is_is_not_stored() {
     let driver = driver();
     driver.prepare(&place.spec(), directory.path()).expect("prepared");
     let machine = driver.start(place.spec(), directory.path()).expect("started");
-    let channel = Channel::connect(&machine.channel(), false, HANG).expect("a channel");
+    let channel = machine.channel(false, HANG).expect("a channel");
     channel.start(start("sleep 100000")).expect("the first start");
     let knows = |phase: &Phase| (*phase != Phase::Blank).then_some(());
     channel.wait_phase(HANG, knows).expect("it knows");
@@ -55,7 +54,7 @@ fn a_guest_that_knows_who_it_is_is_not_stored() {
     assert!(matches!(refused, VmmError::NotBlank), "{refused}");
     assert!(!to.exists());
     // The machine runs on, as it was.
-    let again = Channel::connect(&machine.channel(), false, HANG).expect("a channel");
+    let again = machine.channel(false, HANG).expect("a channel");
     assert!(again.start(start("true")).is_err(), "it was started");
     machine.kill().expect("killed");
 }
