@@ -193,3 +193,32 @@ fn what_an_earlier_host_left_is_skipped() {
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].line, b"again");
 }
+
+#[test]
+fn only_whole_lines_are_acknowledged() {
+    let (telling, told) = std::sync::mpsc::channel();
+    let line = |text: &str| {
+        let (source, line) = (LogSource::Stderr, text.as_bytes().to_vec());
+        LogRecord { source, time_ns: 1, line, cut: false }.encode()
+    };
+    let (first, second) = (line("first"), line("second"));
+    let whole = first.len() as u64;
+    let (_directory, path) = guest(move |stream, nonce| {
+        stream.write_all(&welcome(nonce, VERSION)).expect("the host reads");
+        let bytes = [&first[..], &second[..7]].concat();
+        stream.write_all(&data(LOG_STREAM, 0, &bytes)).expect("the host reads");
+        let mut decoder = Decoder::new(HOST_FRAME_MAX);
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).expect("an acknowledgement");
+        decoder.feed(&bytes[..count]);
+        if let Ok(Some(Frame::Control(payload))) = decoder.next() {
+            telling.send(decode_host(&payload).expect("the host speaks well")).expect("room");
+        }
+        let _ = stream.read(&mut [0]);
+    });
+    let channel = Channel::connect(&path, None, true, HANG).expect("well done");
+    assert_eq!(channel.read_log(HANG).expect("a log").len(), 1);
+    // The next host is told the second line from its beginning.
+    let acknowledged = told.recv_timeout(HANG).expect("an acknowledgement");
+    assert_eq!(acknowledged, HostMessage::Ack(LOG_STREAM, whole));
+}
