@@ -81,6 +81,11 @@ if [[ $task == test ]]; then
     want wireguard-go wireguard-go "carries tunnels where the kernel has no WireGuard"
     want age age "opens our recovery bundles with a program that is not ours"
     want zbarimg zbar-tools "reads our QR codes as a telephone does"
+    want qemu-system-x86_64 qemu-system-x86 "runs microVMs, and the machine whose power goes off"
+    want mke2fs e2fsprogs "makes the scratch disks of microVMs"
+    want mksquashfs squashfs-tools "makes the root disks of microVMs"
+    want busybox busybox-static "is what runs in the microVMs of tests"
+    want zstd zstd "unpacks the kernel of microVMs"
     # Debian's package starts a server and will again at each boot: nobody asked for that here.
     if [[ -d /run/systemd/system || $(cat /proc/1/comm) == init ]]; then
         have /usr/sbin/sshd ||
@@ -91,7 +96,6 @@ if [[ $task == test ]]; then
     fi
 fi
 if [[ $full ]]; then
-    want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"
     want mkfs.ext4 e2fsprogs "makes the file system of that machine"
 fi
 

@@ -21,6 +21,7 @@ pub mod artifact;
 pub mod base;
 mod base64;
 pub mod bundle;
+pub mod channel;
 mod checks;
 pub mod journal;
 pub mod keys;
@@ -71,6 +72,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("plan_texts", plan::plan_texts),
     ("network_words", network::network_words),
     ("bundle", bundle::bundle),
+    ("guest_frames", channel::guest_frames),
+    ("guest_data", channel::guest_data),
+    ("guest_messages", channel::guest_messages),
 ];
 
 /// The target of this name.

@@ -44,6 +44,17 @@ const NETWORK: &[&str] = &[
     "\"kind\":\"userspace\"",
 ];
 
+const GUEST: &[&str] = &[
+    "\0",
+    "\u{1}",
+    "\u{2}",
+    "\0\0\0\0",
+    "\u{1}\0\0\0\0\0\u{12}",
+    "\u{7f}",
+    "\u{7f}\u{7f}\u{7f}",
+    "\n%%\n",
+];
+
 const OCI: &[&str] = &[
     "\"schemaVersion\":2,",
     "\"mediaType\":",
@@ -319,6 +330,7 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
             &[PLACES, SITE, &["age1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "::ffff:"]]
         }
         "network_words" => &[JSON, NETWORK],
+        "guest_frames" | "guest_data" | "guest_messages" => &[GUEST],
         _ => &[],
     };
     lists.iter().flat_map(|list| list.iter().map(|word| word.as_bytes())).collect()

@@ -60,7 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
-    network_words bundle
+    network_words bundle guest_frames guest_data guest_messages
 }
 
 fn replay(name: &str) {
@@ -169,7 +169,7 @@ mod seeded_defects {
     use serde_json::Value;
     use vyr_artifact::{Signature, signed_bytes};
     use vyr_base::Digest;
-    use vyr_fuzz::sections::{linked, parts};
+    use vyr_fuzz::sections::{PARTS_MAX, linked, parts, split};
     use vyr_journal::{NodeKeys, Receipt, verify_receipt};
 
     /// Takes upper-case digits for a second spelling.
@@ -244,9 +244,17 @@ mod seeded_defects {
         assert!(bytes.max() < Some(1 << 41), "a length was believed that no file has");
     }
 
+    /// Believes the offsets that a guest names.
+    fn offset_believed(input: &[u8]) {
+        for payload in split(input, PARTS_MAX) {
+            let Ok((offset, _, bytes)) = vyr_channel::parse_data(0, payload) else { return };
+            assert!(offset.checked_add(bytes.len() as u64).is_some(), "an offset was believed");
+        }
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 7] = [
+        let defects: [(&str, vyr_fuzz::Target); 8] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
@@ -254,6 +262,7 @@ mod seeded_defects {
             ("import_graph", sizes_unchecked),
             ("network_words", length_believed),
             ("bundle", lengths_unchecked),
+            ("guest_data", offset_believed),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.

@@ -2,6 +2,8 @@
 //!
 //! Without the variable the committed files are compared with what would be written. Inputs found
 //! by a fuzzer are added by hand under names that begin with `found-`; they are left alone.
+//!
+//! It is long because it has the inputs of every target, and each is a line or two.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,6 +108,7 @@ fn seeds() -> Seeds {
     archives(&mut add);
     plans(&mut add);
     network(&mut add);
+    channel(&mut add);
     seeds
 }
 
@@ -695,6 +698,47 @@ fn plans(add: Add<'_>) {
     .enumerate()
     {
         add("plan_texts", &format!("{n:02}"), text.as_bytes());
+    }
+}
+
+fn channel(add: Add<'_>) {
+    use vyr_channel::{
+        End, ExecSpec, ExecState, Frame, GuestMessage, HostMessage, LogRecord, LogSource, Nonce,
+        Phase, Process, State, VERSION, Window, data_payload, encode, frame,
+    };
+    let payload = |frame: Frame| match frame {
+        Frame::Control(payload) => payload,
+        Frame::Data(..) => unreachable!("a message is a control frame"),
+    };
+    let nonce = Nonce([7; 16]);
+    let execs = vec![ExecState { id: 1, ended: None, stdin: 3 }];
+    let state = State { phase: Phase::Running, execs, kernel: "6.12".into() };
+    let welcome = encode(&GuestMessage::Welcome { version: VERSION, nonce, state });
+    let end = End { code: Some(3), signal: None, oom_killed: false };
+    let ended = encode(&GuestMessage::Phase(Phase::Ended(end)));
+    let process = Process::root(["/bin/sh"]);
+    let terminal = Some(Window { rows: 24, columns: 80 });
+    let exec = encode(&HostMessage::Exec { id: 1, spec: ExecSpec { process, terminal } });
+    let hello = encode(&HostMessage::Hello { version: VERSION, nonce });
+    let line = |text: &str| {
+        let (source, line) = (LogSource::Stdout, text.as_bytes().to_vec());
+        LogRecord { source, time_ns: 1, line, cut: false }.encode()
+    };
+    let log = Frame::Data(0, data_payload(0, false, &[line("one"), line("two")].concat()));
+    let later = Frame::Data(0, data_payload(u64::MAX - 40, true, &line("late")));
+    add("guest_frames", "session", &[&welcome, &log, &ended].map(frame).concat());
+    add("guest_frames", "zeros", &[vec![0; 9], frame(&log)].concat());
+    add("guest_frames", "cut", &frame(&log)[..20]);
+    add("guest_frames", "late", &frame(&later));
+    let piece = |offset: u64, end: bool, text: &str| data_payload(offset, end, &line(text));
+    let two = [piece(5, false, "one"), piece(21, true, "two")];
+    add("guest_data", "lines", &join(&[&two[0], &two[1]]));
+    add("guest_data", "again", &join(&[&two[0], &two[0], &two[1], &two[1]]));
+    add("guest_data", "late", &data_payload(u64::MAX - 90, true, &line("late")));
+    for (name, message) in
+        [("welcome", welcome), ("ended", ended), ("exec", exec), ("hello", hello)]
+    {
+        add("guest_messages", name, &payload(message));
     }
 }
 

@@ -6,6 +6,7 @@
 //! shell:  import pure crates, never each other
 //! edge:   vyr-api, vyr-node (where shells meet), vyr (the CLI)
 //! alone:  morpheus <- morpheus-bpf; vyr-task may import morpheus
+//! guest:  vyr-channel <- vyr-init; vyr-vm speaks with it, so it imports vyr-channel
 //! ```
 //!
 //! Invariants: a crate that is not in [`ALLOWED`] fails; an import that is not in its row
@@ -37,13 +38,15 @@ const ALLOWED: &[Row] = &[
     ("vyr-journal-sql", &[PURE]),
     ("vyr-task", &[PURE, &["morpheus"]]),
     ("vyr-net", &[PURE]),
-    ("vyr-vm", &[PURE]),
+    ("vyr-channel", &[]),
+    ("vyr-init", &[&["vyr-channel"]]),
+    ("vyr-vm", &[PURE, &["vyr-channel"]]),
     ("vyr-ingress", &[PURE]),
     ("vyr-api", &[PURE]),
     ("vyr-node", &[PURE, SHELLS, MORPHEUS, &["vyr-api"]]),
     ("vyr", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench"]]),
     ("vyr-bench", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node"]]),
-    ("vyr-fuzz", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench"]]),
+    ("vyr-fuzz", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench", "vyr-channel"]]),
     // In its tests, itself: with all its features.
     ("morpheus", &[&["morpheus"]]),
     ("morpheus-bpf", &[&["morpheus"]]),

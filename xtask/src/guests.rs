@@ -66,6 +66,18 @@ pub(crate) fn verify_pins() -> anyhow::Result<()> {
     Workloads::find()?.verify_pins()
 }
 
+/// A `cargo` in `dir` whose products do not depend on where anything is: without the variables of
+/// the machine, and with a name of its own for each directory that sources come from.
+///
+/// # Errors
+/// The toolchain does not answer.
+pub(crate) fn reproducible_cargo(dir: &Path, name: &str) -> anyhow::Result<Command> {
+    let workspace = Workloads { dir: dir.to_owned() };
+    let mut command = workspace.command(&cargo());
+    command.env("CARGO_ENCODED_RUSTFLAGS", workspace.flags(name)?.join("\u{1f}"));
+    Ok(command)
+}
+
 /// Digests by file name.
 type Pins = BTreeMap<String, String>;
 
@@ -113,7 +125,7 @@ impl Workloads {
         for (target, _) in TARGETS {
             command.args(["--target", target]);
         }
-        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags()?.join("\u{1f}"));
+        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags("/vyr/workloads")?.join("\u{1f}"));
         let status = command.status().context("cannot start cargo")?;
         if !status.success() {
             bail!("the guests do not build");
@@ -130,13 +142,13 @@ impl Workloads {
 
     /// One flag for every directory that a source file comes from. Later flags win, so the
     /// packages come after the workspace they may lie in.
-    fn flags(&self) -> anyhow::Result<Vec<String>> {
+    fn flags(&self, name: &str) -> anyhow::Result<Vec<String>> {
         let mut metadata = self.command(&cargo());
         metadata.args(["metadata", "--locked", "--format-version", "1"]);
         let metadata: Value = serde_json::from_str(&output(&mut metadata)?)
             .context("`cargo metadata` wrote no JSON")?;
         let root = metadata["workspace_root"].as_str().context("no workspace_root")?;
-        let mut flags = vec![remap(root, "/vyr/workloads")];
+        let mut flags = vec![remap(root, name)];
         let sysroot = output(self.command("rustc").args(["--print", "sysroot"]))?;
         // With the rust-src component, paths of std may be those of the machine.
         let source = format!("{}/lib/rustlib/src/rust", sysroot.trim());

@@ -15,6 +15,7 @@ mod exclusions;
 mod fault;
 mod features;
 mod generate;
+mod guest;
 mod guests;
 mod held_by;
 mod libc;
@@ -57,6 +58,15 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Make the kernel and the initramfs of microVMs.
+    Guest {
+        /// Where they go; `guest` in the build directory unless named.
+        #[arg(long)]
+        out: Option<std::path::PathBuf>,
+        /// Pin the newest kernel that the distribution offers first.
+        #[arg(long = "move")]
+        move_pin: bool,
+    },
     /// Rebuild the committed Wasm guests.
     Guests {
         /// Write nothing; fail when a rebuilt guest differs from the committed one.
@@ -79,6 +89,9 @@ fn main() -> ExitCode {
 
 fn run(chore: &Chore) -> anyhow::Result<ExitCode> {
     match *chore {
+        Chore::Guest { ref out, move_pin } => {
+            guest::run(&repo::Repo::find()?, out.as_deref(), move_pin)?;
+        }
         Chore::Check => check::run(&repo::Repo::find()?)?,
         Chore::Ci { full } => return ci::run(&repo::Repo::find()?, full),
         Chore::Generate { check } => generate::run(&repo::Repo::find()?, check)?,

@@ -1,0 +1,148 @@
+//! The cap on a VMM's memory: a cgroup, of version 1 or 2, whichever has the memory controller.
+//!
+//! On a host with both, the controller is on version 1 while version 2 is mounted too and empty.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::VmmError;
+
+/// The memory controller of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroups {
+    root: PathBuf,
+    version: u8,
+}
+
+impl Cgroups {
+    /// Finds it, or says why there is none that can be used.
+    ///
+    /// # Errors
+    /// A reason in words.
+    pub fn find() -> Result<Self, String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|e| e.to_string())?;
+        let found = Self::among(&mounts, |root| {
+            fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default()
+        });
+        let found = found.ok_or("no cgroup file system has the memory controller")?;
+        let group = found.root.join("vyr");
+        fs::create_dir_all(&group).map_err(|e| format!("{}: {e}", group.display()))?;
+        if found.version == 2 {
+            for above in [&found.root, &group] {
+                fs::write(above.join("cgroup.subtree_control"), "+memory")
+                    .map_err(|e| format!("{}: {e}", above.display()))?;
+            }
+        }
+        Ok(Self { root: group, ..found })
+    }
+
+    fn among(mounts: &str, controllers: impl Fn(&Path) -> String) -> Option<Self> {
+        for line in mounts.lines() {
+            let Some((before, after)) = line.split_once(" - ") else { continue };
+            let Some(at) = before.split(' ').nth(4) else { continue };
+            let mut after = after.split(' ');
+            let (kind, options) = (after.next(), after.nth(1).unwrap_or_default());
+            let root = PathBuf::from(at);
+            match kind {
+                Some("cgroup") if options.split(',').any(|option| option == "memory") => {
+                    return Some(Self { root, version: 1 });
+                }
+                Some("cgroup2")
+                    if controllers(&root).split_whitespace().any(|it| it == "memory") =>
+                {
+                    return Some(Self { root, version: 2 });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Makes the group of a machine, or takes the one that is left of it.
+    pub(super) fn make(&self, name: &str, bytes: u64) -> Result<Group, VmmError> {
+        let group = Group { path: self.root.join(name), version: self.version };
+        let wrong = |what: &str, source| VmmError::Cgroup { what: what.to_owned(), source };
+        fs::create_dir_all(&group.path).map_err(|e| wrong("make the cgroup", e))?;
+        let bytes = bytes.to_string();
+        let limits: &[(&str, &str)] = match self.version {
+            1 => &[("memory.limit_in_bytes", &bytes), ("memory.memsw.limit_in_bytes", &bytes)],
+            _ => &[("memory.max", &bytes), ("memory.swap.max", "0")],
+        };
+        for (file, value) in limits {
+            match fs::write(group.path.join(file), value) {
+                // Kernels without accounting of swap have no such file; then swap is not counted,
+                // and on version 1 this is the only way to forbid it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && file.contains("sw") => {
+                    if self.version == 1 {
+                        fs::write(group.path.join("memory.swappiness"), "0")
+                            .map_err(|e| wrong("forbid swap", e))?;
+                    }
+                }
+                Err(e) => return Err(wrong(file, e)),
+                Ok(()) => {}
+            }
+        }
+        Ok(group)
+    }
+}
+
+/// The group of one machine.
+#[derive(Debug)]
+pub(super) struct Group {
+    path: PathBuf,
+    version: u8,
+}
+
+impl Group {
+    /// One that an earlier process made.
+    pub(super) fn at(path: &str) -> Self {
+        let path = PathBuf::from(path);
+        let version = if path.join("memory.max").exists() { 2 } else { 1 };
+        Self { path, version }
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Everything that the process touches from now on is counted here.
+    pub(super) fn enter(&self, pid: u32) -> Result<(), VmmError> {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string())
+            .map_err(|source| VmmError::Cgroup { what: "enter the cgroup".into(), source })
+    }
+
+    /// Whether the kernel killed in it for want of memory.
+    pub(super) fn oom_killed(&self) -> bool {
+        let file = if self.version == 1 { "memory.oom_control" } else { "memory.events" };
+        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0"))
+    }
+
+    /// Once nobody is in it.
+    pub(super) fn remove(&self) {
+        // A group that is not empty yet is removed by the next machine of this name.
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "30 25 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      31 25 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+    const V2: &str = "32 25 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_controller_is_found_wherever_it_is() {
+        let with = |_: &Path| "cpu memory pids".to_owned();
+        let without = |_: &Path| "hugetlb".to_owned();
+        let found = Cgroups::among(&format!("{V2}{V1}"), without).expect("version 1");
+        assert_eq!((found.version, found.root), (1, "/sys/fs/cgroup/memory".into()));
+        let found = Cgroups::among(V2, with).expect("version 2");
+        assert_eq!((found.version, found.root), (2, "/sys/fs/cgroup/unified".into()));
+        assert_eq!(Cgroups::among(V2, without), None);
+        assert_eq!(Cgroups::among("", with), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! QEMU's command line: a machine with nothing in it that a guest does not need.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Accelerator, Spec};
+
+/// The program.
+pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Below a machine's directory; the VMM writes only here.
+pub(super) const RUN: &str = "run";
+pub(super) const CHANNEL: &str = "run/channel";
+pub(super) const CONSOLE_SOCKET: &str = "run/console";
+pub(super) const SCRATCH: &str = "scratch.img";
+
+/// What the kernel is told. A panic, which the end of its first process is too, ends the machine.
+const APPEND: &str = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t";
+
+/// An emulated time stamp counter is not calibrated in finite time, so its rate is told; only then.
+const APPEND_TCG: &str = "tsc_early_khz=1000000 no_timer_check";
+
+/// The command without user and descriptors. It waits for QMP on its standard input, before it makes
+/// its machine: so it can be put into its cgroup before it takes memory. A TAP is its standard output.
+pub(super) fn command(spec: &Spec, accelerator: &Accelerator, directory: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    // Relative paths: an address of a socket is short, a directory of an instance may not be.
+    command.current_dir(directory);
+    let append = match accelerator {
+        Accelerator::Kvm => APPEND.to_owned(),
+        Accelerator::Tcg(_) => format!("{APPEND} {APPEND_TCG}"),
+    };
+    let cpu = match accelerator {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg(_) => "max",
+    };
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args([
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        ])
+        .args(["-preconfig", "-S"])
+        .args(["-machine", &format!("microvm,accel={},rtc=on", accelerator.word())])
+        .args(["-cpu", cpu])
+        .args(["-m", &format!("{}M", spec.memory_bytes >> 20)])
+        .args(["-smp", &spec.vcpus.to_string()])
+        .arg("-kernel")
+        .arg(&spec.platform.kernel)
+        .arg("-initrd")
+        .arg(&spec.platform.initramfs)
+        .args(["-append", &append])
+        .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
+        .args(["-chardev", &format!("socket,id=console,path={CONSOLE_SOCKET},server=on,wait=off")])
+        .args(["-serial", "chardev:console"])
+        .args(["-chardev", &format!("socket,id=vyr,path={CHANNEL},server=on,wait=off")])
+        .args(["-device", "virtio-serial-device"])
+        .args(["-device", "virtserialport,chardev=vyr,name=vyr"])
+        .args(["-blockdev", &blockdev("root", &spec.root.display().to_string(), true)])
+        .args(["-device", "virtio-blk-device,drive=root,serial=root"]);
+    if spec.scratch_bytes.is_some() {
+        command
+            .args(["-blockdev", &blockdev("scratch", SCRATCH, false)])
+            .args(["-device", "virtio-blk-device,drive=scratch,serial=scratch"]);
+    }
+    if let Some((_, mac)) = &spec.tap {
+        let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        command
+            .args(["-netdev", "tap,id=net,fd=1,vhost=off"])
+            .args(["-device", &format!("virtio-net-device,netdev=net,mac={}", mac.join(":"))]);
+    }
+    if spec.snapshot.is_some() {
+        command.args(["-incoming", "defer"]);
+    }
+    command.env_clear();
+    command
+}
+
+/// As JSON, in which a path may hold anything.
+fn blockdev(name: &str, path: &str, read_only: bool) -> String {
+    serde_json::json!({
+        "driver": "raw",
+        "node-name": name,
+        "read-only": read_only,
+        "file": {
+            "driver": "file",
+            "filename": path,
+            "read-only": read_only,
+            // Locks are for those who share a disk; a root disk is shared, and read only.
+            "locking": "off",
+            "discard": "unmap",
+        },
+    })
+    .to_string()
+}

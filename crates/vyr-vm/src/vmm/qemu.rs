@@ -1,0 +1,329 @@
+//! The driver of QEMU's `microvm`.
+//!
+//! ```text
+//!  spawn (-preconfig, own user, sandbox) -> QMP -> cgroup -> make the machine
+//!     -> [snapshot comes in] -> console -> record on disk -> cont
+//! ```
+
+use std::fs::{self, DirBuilder, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::command::{self, PROGRAM, RUN, SCRATCH};
+use super::machine::{Parts, QemuMachine};
+use super::process::{Handle, started};
+use super::qmp::Qmp;
+use super::record::{self, Running, Shape};
+use super::{
+    Accelerator, Capabilities, Cgroups, MEMORY_MIN, Spec, Vmm, VmmError, console, disk, probe,
+};
+
+/// What a VMM needs beside its guest's memory: measured 75 MiB above it with emulation
+/// (research on services, section 2), of which the kernel's file is 55; and room for its threads.
+pub const OVERHEAD_BYTES: u64 = 160 << 20;
+
+/// The largest guest: more is a mistake in a unit.
+const MEMORY_MAX: u64 = 1 << 40;
+
+/// A snapshot of a small guest is read in a fraction of a second; a busy machine gets more.
+const RESTORE: Duration = Duration::from_secs(120);
+
+/// The driver.
+#[derive(Debug)]
+pub struct Qemu {
+    version: String,
+    accelerator: OnceLock<Accelerator>,
+    probe: Option<(super::Platform, PathBuf)>,
+}
+
+impl Qemu {
+    /// With emulation, whatever the host has: for tests, and for hosts whose owner knows.
+    ///
+    /// # Errors
+    /// QEMU is not installed.
+    pub fn emulated(why: &str) -> Result<Self, VmmError> {
+        let accelerator = OnceLock::from(Accelerator::Tcg(why.to_owned()));
+        Ok(Self { version: version()?, accelerator, probe: None })
+    }
+
+    /// With KVM where a guest really boots with it: the first use starts this platform on this root
+    /// disk to see. Else with emulation, and the reason.
+    ///
+    /// # Errors
+    /// QEMU is not installed.
+    pub fn new(platform: super::Platform, root: PathBuf) -> Result<Self, VmmError> {
+        let (version, accelerator) = (version()?, OnceLock::new());
+        Ok(Self { version, accelerator, probe: Some((platform, root)) })
+    }
+
+    fn accelerator(&self) -> &Accelerator {
+        self.accelerator.get_or_init(|| match &self.probe {
+            None => Accelerator::Tcg("it was not asked for".into()),
+            Some((platform, root)) => probe::probe(&self.version, platform, root),
+        })
+    }
+
+    /// With a given accelerator, for the probe.
+    pub(super) fn with(version: &str, accelerator: Accelerator) -> Self {
+        let accelerator = OnceLock::from(accelerator);
+        Self { version: version.to_owned(), accelerator, probe: None }
+    }
+
+    fn spawn(&self, spec: &Spec, directory: &Path) -> Result<(Child, UnixStream), VmmError> {
+        let (ours, theirs) =
+            UnixStream::pair().map_err(VmmError::file("make a socket for", directory))?;
+        let mut command = command::command(spec, self.accelerator(), directory);
+        command.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped()).process_group(0);
+        match &spec.tap {
+            None => command.stdout(Stdio::null()),
+            Some((tap, _)) => {
+                command.stdout(tap.try_clone().map_err(VmmError::file("hand over", "the TAP"))?)
+            }
+        };
+        if let Some((uid, gid)) = spec.user {
+            // The standard library drops the groups too, and the kernel the capabilities.
+            command.uid(uid).gid(gid);
+        }
+        let child = command.spawn().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => VmmError::Missing(PROGRAM),
+            _ => VmmError::File { what: "start", path: PROGRAM.into(), source },
+        })?;
+        Ok((child, ours))
+    }
+}
+
+impl Vmm for Qemu {
+    type Machine = QemuMachine;
+
+    fn capabilities(&self) -> Capabilities {
+        let root = rustix::process::geteuid().is_root();
+        Capabilities {
+            vmm: self.version.clone(),
+            accelerator: self.accelerator().clone(),
+            snapshots: true,
+            no_memory_cap: Cgroups::find().err(),
+            no_own_user: (!root).then(|| "needs root".to_owned()),
+        }
+    }
+
+    fn prepare(&self, spec: &Spec, directory: &Path) -> Result<(), VmmError> {
+        check(spec)?;
+        let run = directory.join(RUN);
+        fs::create_dir_all(directory).map_err(VmmError::file("make", directory))?;
+        // The VMM's user goes through it, and reads nothing there that is not its own.
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o711))
+            .map_err(VmmError::file("open up", directory))?;
+        let _ = fs::remove_dir_all(&run);
+        DirBuilder::new().mode(0o700).create(&run).map_err(VmmError::file("make", &run))?;
+        let mut own = vec![run];
+        if let Some(bytes) = spec.scratch_bytes {
+            let scratch = directory.join(SCRATCH);
+            disk::make_scratch(&scratch, bytes)?;
+            fs::set_permissions(&scratch, fs::Permissions::from_mode(0o600))
+                .map_err(VmmError::file("close", &scratch))?;
+            own.push(scratch);
+        }
+        for path in own {
+            if let Some((uid, gid)) = spec.user {
+                chown(&path, Some(uid), Some(gid)).map_err(VmmError::file("hand over", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, spec: Spec, directory: &Path) -> Result<QemuMachine, VmmError> {
+        check(&spec)?;
+        let shape = Shape::of(&spec, &self.version, self.accelerator())?;
+        if let Some(snapshot) = &spec.snapshot {
+            let of: Shape = record::read(&snapshot.with_extension("json"))?;
+            if let Some(field) = shape.difference(&of) {
+                return Err(VmmError::Snapshot(format!("its {field} differs")));
+            }
+        }
+        let group = match &spec.cgroup {
+            None => None,
+            Some(name) => {
+                let groups = Cgroups::find().map_err(|why| VmmError::Cgroup {
+                    what: why,
+                    source: std::io::ErrorKind::Unsupported.into(),
+                })?;
+                Some(groups.make(name, spec.memory_bytes + OVERHEAD_BYTES)?)
+            }
+        };
+        let (child, stream) = self.spawn(&spec, directory)?;
+        let mut guard = Guard { child: Some(child), directory, words: None };
+        let (log, stderr) =
+            (directory.join(LOG), guard.child.as_mut().and_then(|it| it.stderr.take()));
+        if let Some(stderr) = stderr {
+            // When this process ends the VMM's words go nowhere; it does not mind.
+            guard.words = Some(console::keep(stderr, &log).map_err(VmmError::file("make", &log))?);
+        }
+        let result = begin(&spec, directory, guard.pid(), stream, group.as_ref());
+        match result {
+            Ok(qmp) => {
+                let pid = guard.pid();
+                let handle = Handle::of_child(pid).map_err(VmmError::file("hold", PROGRAM))?;
+                let child = guard.child.take();
+                Ok(QemuMachine::new(Parts {
+                    directory: directory.to_owned(),
+                    pid,
+                    handle,
+                    child: Mutex::new(child),
+                    qmp: Mutex::new(Some(qmp)),
+                    group,
+                    shape: Some(shape),
+                }))
+            }
+            Err(VmmError::Qmp { why, .. }) if guard.has_ended() => {
+                Err(VmmError::Start { said: guard.said().unwrap_or(why) })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn attach(&self, directory: &Path) -> Result<QemuMachine, VmmError> {
+        let path = directory.join(RECORD);
+        if !path.exists() {
+            return Err(VmmError::NotRunning(directory.to_owned()));
+        }
+        let running: Running = record::read(&path)?;
+        if running.boot_id != record::boot_id()? {
+            return Err(VmmError::NotRunning(directory.to_owned()));
+        }
+        let handle = Handle::find(running.pid, running.started)
+            .map_err(VmmError::file("hold", PROGRAM))?
+            .ok_or_else(|| VmmError::NotRunning(directory.to_owned()))?;
+        // Lines that nobody took meanwhile are gone; the machine is not held up by that.
+        let (socket, log) = (directory.join(command::CONSOLE_SOCKET), directory.join(CONSOLE));
+        console::follow(&socket, &log).map_err(VmmError::file("follow", &socket))?;
+        Ok(QemuMachine::new(Parts {
+            directory: directory.to_owned(),
+            pid: running.pid,
+            handle,
+            child: Mutex::new(None),
+            qmp: Mutex::new(None),
+            group: running.cgroup.as_deref().map(super::cgroup::Group::at),
+            shape: None,
+        }))
+    }
+}
+
+/// What the VMM itself says.
+const LOG: &str = "vmm.log";
+
+/// The record of a running machine, and the file of its console.
+pub(super) const RECORD: &str = "machine.json";
+pub(super) const CONSOLE: &str = "console.log";
+
+/// From the first word to the running guest.
+fn begin(
+    spec: &Spec,
+    directory: &Path,
+    pid: u32,
+    stream: UnixStream,
+    group: Option<&super::cgroup::Group>,
+) -> Result<Qmp, VmmError> {
+    let mut qmp = Qmp::open(stream)?;
+    // Before it has a machine, and the machine its memory.
+    if let Some(group) = group {
+        group.enter(pid)?;
+    }
+    qmp.ask("x-exit-preconfig", None)?;
+    if let Some(snapshot) = &spec.snapshot {
+        let file = File::open(snapshot).map_err(VmmError::file("read", snapshot))?;
+        qmp.hand_over("snapshot", file.as_fd())?;
+        qmp.ask("migrate-incoming", Some(json!({"uri": "fd:snapshot"})))?;
+        qmp.finish_migration(RESTORE)?;
+    }
+    let socket = directory.join(command::CONSOLE_SOCKET);
+    console::follow(&socket, &directory.join(CONSOLE))
+        .map_err(VmmError::file("follow", &socket))?;
+    let started = started(pid).map_err(VmmError::file("look at", PROGRAM))?;
+    let running = Running::new(pid, started, group.map(super::cgroup::Group::path))?;
+    record::write(&directory.join(RECORD), &running)?;
+    qmp.ask("cont", None)?;
+    Ok(qmp)
+}
+
+fn check(spec: &Spec) -> Result<(), VmmError> {
+    let wrong = |what: &str| Err(VmmError::Spec(what.to_owned()));
+    if spec.memory_bytes < MEMORY_MIN || spec.memory_bytes > MEMORY_MAX {
+        return wrong("its memory is less than 128 MiB or more than 1 TiB");
+    }
+    if !spec.memory_bytes.is_multiple_of(1 << 20) {
+        return wrong("its memory is no whole number of MiB");
+    }
+    if spec.vcpus == 0 || spec.vcpus > 64 {
+        return wrong("it has from 1 to 64 processors");
+    }
+    if !spec.root.is_absolute() {
+        return wrong("the path of its root disk is not absolute");
+    }
+    let plain = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 64
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if !spec.cgroup.as_deref().is_none_or(plain) {
+        return wrong("the name of its cgroup has letters, digits, - and _ only");
+    }
+    Ok(())
+}
+
+/// A VMM that did not come to run is ended.
+struct Guard<'a> {
+    child: Option<Child>,
+    directory: &'a Path,
+    /// Who writes down what the VMM says.
+    words: Option<JoinHandle<()>>,
+}
+
+impl Guard<'_> {
+    fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// Its interface closes a moment before it ends.
+    fn has_ended(&mut self) -> bool {
+        let Some(child) = &mut self.child else { return false };
+        let ended = Handle::of_child(child.id()).and_then(|it| it.ended(Duration::from_secs(5)));
+        ended.unwrap_or(false)
+    }
+
+    /// The last line of what it said, bounded. It has ended, so nothing more comes.
+    fn said(&mut self) -> Option<String> {
+        if let Some(words) = self.words.take() {
+            words.join().ok()?;
+        }
+        let bytes = console::read(&self.directory.join(LOG)).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+        Some(line.chars().filter(|c| !c.is_control()).take(500).collect())
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // One that has ended already is only waited for.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn version() -> Result<String, VmmError> {
+    let output = Command::new(PROGRAM).arg("--version").output();
+    let output = output.map_err(|_| VmmError::Missing(PROGRAM))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().next().unwrap_or(PROGRAM).to_owned())
+}

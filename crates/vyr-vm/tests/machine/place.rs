@@ -1,0 +1,299 @@
+//! Where these tests can run, and what all of them start from: a platform, a root disk, and one
+//! snapshot of a guest that knows nothing yet. It is booted once; most tests restore it.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use vyr_vm::channel::words::{Phase, Process, Start};
+use vyr_vm::channel::{Channel, fresh};
+use vyr_vm::vmm::{MEMORY_MIN, Machine, Platform, Qemu, QemuMachine, Spec, Vmm};
+
+/// An emulated guest on a busy machine; nothing here is about time.
+pub(crate) const HANG: Duration = Duration::from_secs(240);
+
+/// Names the run to a process that a test starts.
+pub(crate) const RUN: &str = "VYR_TEST_RUN";
+
+/// Of a scratch disk.
+pub(crate) const SCRATCH: u64 = 64 << 20;
+
+/// The programs of the root disk: busybox, under these names.
+const NAMES: &[&str] = &[
+    "sh", "cat", "dd", "echo", "env", "head", "hostname", "id", "ip", "kill", "ls", "mount", "nc",
+    "od", "ps", "seq", "sleep", "stat", "stty", "tail", "true", "tty", "uname", "wc", "yes",
+    "grep", "cut", "touch", "date", "httpd", "ping",
+];
+
+/// What every machine of these tests is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) platform: Platform,
+    pub(crate) root: PathBuf,
+    pub(crate) snapshot: PathBuf,
+}
+
+/// Says it, and notes it for the run as a whole.
+pub(crate) fn not_run(test: &str, why: &str) {
+    println!("not run: {why}");
+    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
+        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).expect("the log");
+        writeln!(log, "{test}: {why}").expect("room in the log");
+    }
+}
+
+/// The place, or why there is none on this machine.
+pub(crate) fn place(test: &str) -> Option<Place> {
+    static PLACE: OnceLock<Result<Place, String>> = OnceLock::new();
+    match PLACE.get_or_init(make) {
+        Ok(place) => Some(place.clone()),
+        Err(why) => {
+            not_run(test, why);
+            None
+        }
+    }
+}
+
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin".into(), "/sbin".into()];
+    std::env::split_paths(&path).chain(more).any(|directory| directory.join(name).is_file())
+}
+
+fn make() -> Result<Place, String> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err("the guest is one for x86-64".into());
+    }
+    for program in ["qemu-system-x86_64", "mksquashfs", "mke2fs", "apt-get", "dpkg-deb", "zstd"] {
+        if !has_program(program) {
+            return Err(format!("{program} is not installed"));
+        }
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
+    let busybox = busybox.into_iter().find(|path| path.is_file());
+    let busybox = busybox.ok_or("busybox is not installed")?;
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
+    fs::create_dir_all(&base).map_err(|e| e.to_string())?;
+    // A runner may give each test a process of its own: the first one makes it for all of a run.
+    let lock = fs::File::create(base.join("lock")).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    let platform = base.join("platform");
+    let stamp = base.join("run");
+    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run()) {
+        let platform = Platform::open(&platform).map_err(|e| e.to_string())?;
+        let (root, snapshot) = (base.join("root.squashfs"), base.join("blank.snapshot"));
+        return Ok(Place { platform, root, snapshot });
+    }
+    let _ = fs::remove_file(&stamp);
+    let made = Command::new(env!("CARGO"))
+        .args(["xtask", "guest", "--out"])
+        .arg(&platform)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .map_err(|e| format!("the platform cannot be made: {e}"))?;
+    if !made.status.success() {
+        let said = String::from_utf8_lossy(&made.stderr);
+        let said = said.lines().next_back().unwrap_or_default().to_owned();
+        return Err(format!("the platform cannot be made: {said}"));
+    }
+    let platform = Platform::open(&platform).map_err(|e| e.to_string())?;
+    let root = root_disk(&base, busybox)?;
+    let snapshot = base.join("blank.snapshot");
+    let place = Place { platform, root, snapshot };
+    boot_blank(&place, &base).map_err(|e| format!("no guest boots: {e}"))?;
+    fs::write(stamp, run()).map_err(|e| e.to_string())?;
+    Ok(place)
+}
+
+/// This run of the tests, which may be several processes.
+pub(crate) fn run() -> String {
+    let named = ["NEXTEST_RUN_ID", RUN].iter().find_map(|name| std::env::var(name).ok());
+    named.unwrap_or_else(|| std::process::id().to_string())
+}
+
+/// Made by the same program that real images are made with.
+fn root_disk(base: &Path, busybox: &Path) -> Result<PathBuf, String> {
+    let tree = base.join("tree");
+    let _ = fs::remove_dir_all(&tree);
+    for directory in ["bin", "etc", "www", "proc", "sys", "dev", "run", "tmp"] {
+        fs::create_dir_all(tree.join(directory)).map_err(|e| e.to_string())?;
+    }
+    fs::copy(busybox, tree.join("bin/busybox")).map_err(|e| e.to_string())?;
+    for name in NAMES {
+        std::os::unix::fs::symlink("busybox", tree.join("bin").join(name))
+            .map_err(|e| e.to_string())?;
+    }
+    fs::write(tree.join("www/index.html"), "served\n").map_err(|e| e.to_string())?;
+    let disk = base.join("root.squashfs");
+    let _ = fs::remove_file(&disk);
+    let made = Command::new("mksquashfs")
+        .arg(&tree)
+        .arg(&disk)
+        .args(["-comp", "zstd", "-all-root", "-quiet", "-no-progress", "-all-time", "0"])
+        .args(["-mkfs-time", "0"])
+        .output()
+        .map_err(|e| e.to_string())?;
+    if made.status.success() { Ok(disk) } else { Err("mksquashfs failed".into()) }
+}
+
+/// The one cold boot; it is itself what the tests of the boot look at.
+fn boot_blank(place: &Place, base: &Path) -> anyhow::Result<()> {
+    let directory = base.join("blank");
+    let spec = Spec { snapshot: None, ..place.spec() };
+    let driver = driver();
+    driver.prepare(&spec, &directory)?;
+    let machine = driver.start(spec, &directory)?;
+    let channel = machine.channel(true, HANG)?;
+    machine.snapshot(channel, &place.snapshot)?;
+    Ok(())
+}
+
+/// Emulation: what these tests are about is the same with and without KVM.
+pub(crate) fn driver() -> Qemu {
+    Qemu::emulated("these tests are about what guests do").expect("QEMU is installed")
+}
+
+impl Place {
+    /// The smallest machine, restored, with a scratch disk.
+    pub(crate) fn spec(&self) -> Spec {
+        Spec {
+            platform: self.platform.clone(),
+            root: self.root.clone(),
+            memory_bytes: MEMORY_MIN,
+            vcpus: 1,
+            scratch_bytes: Some(SCRATCH),
+            tap: None,
+            user: None,
+            cgroup: None,
+            snapshot: Some(self.snapshot.clone()),
+        }
+    }
+
+    /// A restored machine and its channel.
+    pub(crate) fn restored(&self) -> Guest {
+        self.guest(self.spec())
+    }
+
+    /// A machine of this specification and its channel.
+    pub(crate) fn guest(&self, spec: Spec) -> Guest {
+        let directory = tempfile::tempdir().expect("room");
+        // A VMM of another user goes through it.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        fs::set_permissions(directory.path(), open).expect("ours");
+        let path = directory.path().join("machine");
+        let driver = driver();
+        driver.prepare(&spec, &path).expect("prepared");
+        let machine = driver.start(spec, &path).expect("started");
+        let first = machine.channel(false, HANG);
+        let channel = match first {
+            Ok(channel) => channel,
+            Err(e) => panic!("{e}: {}", said(&machine)),
+        };
+        Guest { channel, machine, path, _directory: directory }
+    }
+}
+
+fn said(machine: &QemuMachine) -> String {
+    let console = machine.console().unwrap_or_default();
+    String::from_utf8_lossy(&console[console.len().saturating_sub(4000)..]).into_owned()
+}
+
+/// A running guest. It ends with the test.
+pub(crate) struct Guest {
+    pub(crate) channel: Channel,
+    pub(crate) machine: QemuMachine,
+    pub(crate) path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Guest {
+    /// Starts a script of `sh` and waits until it runs, or ended already.
+    pub(crate) fn run(&self, script: &str) {
+        self.start(start(script));
+    }
+
+    pub(crate) fn start(&self, start: Start) {
+        self.channel.start(start).expect("the first start");
+        let came = self.channel.wait_phase(HANG, |phase| match phase {
+            Phase::Running | Phase::Stopping | Phase::Ended(_) => Some(Ok(())),
+            Phase::Failed(failure) => Some(Err(failure.clone())),
+            _ => None,
+        });
+        match came {
+            Ok(Ok(())) => {}
+            other => panic!("it does not run: {other:?}; {}", said(&self.machine)),
+        }
+    }
+
+    /// How the workload ended.
+    pub(crate) fn end(&self) -> vyr_vm::channel::words::End {
+        let end = |phase: &Phase| match phase {
+            Phase::Ended(end) => Some(*end),
+            _ => None,
+        };
+        self.channel.wait_phase(HANG, end).expect("it ends")
+    }
+
+    /// All lines of the log to its end, as text.
+    pub(crate) fn log(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let records = self.channel.read_log(HANG).expect("a log");
+            if records.is_empty() {
+                return lines;
+            }
+            lines.extend(
+                records.iter().map(|record| String::from_utf8_lossy(&record.line).into_owned()),
+            );
+        }
+    }
+
+    /// Waits for a line of the log that begins so.
+    pub(crate) fn line(&self, begin: &str) -> String {
+        loop {
+            for record in self.channel.read_log(HANG).expect("a log") {
+                let line = String::from_utf8_lossy(&record.line).into_owned();
+                if line.starts_with(begin) {
+                    return line;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.machine.kill();
+    }
+}
+
+/// What a guest is told: a script, and the fewest of everything else.
+pub(crate) fn start(script: &str) -> Start {
+    let (entropy, time_ns) = fresh().expect("randomness");
+    Start {
+        entropy,
+        time_ns,
+        hostname: "guest".into(),
+        network: None,
+        resolv_conf: String::new(),
+        hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
+        secrets: None,
+        scratch: true,
+        prestart: None,
+        process: shell(script),
+        health: None,
+    }
+}
+
+pub(crate) fn shell(script: &str) -> Process {
+    Process::root(["/bin/sh", "-c", script])
+}
+
+/// Machines are large and processors few: one test at a time.
+pub(crate) fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
