@@ -18,6 +18,11 @@ const FORMAT: &str = "vyr-bench-against/1";
 /// A case became slower when even the favourable end of the interval says so, by 5 %.
 const SLOWER_BY: f64 = 1.05;
 
+/// Whether enough rounds say that this build takes longer than the base: `ratio` is of times.
+pub(crate) fn is_slower(ratio: &Estimate) -> bool {
+    ratio.samples >= ROUNDS_MIN && ratio.low > SLOWER_BY
+}
+
 /// One case on one number of threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compared {

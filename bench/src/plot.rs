@@ -226,6 +226,69 @@ fn loads(area: &Area<'_>, report: &Report) -> Result<()> {
     legend(chart, SeriesLabelPosition::UpperLeft)
 }
 
+/// Values side by side: every round's as a dot in a column of its name, and their median.
+pub(crate) struct Columns<'a> {
+    pub(crate) caption: &'a str,
+    /// Names, and the values of each round.
+    pub(crate) columns: Vec<(String, Vec<f64>)>,
+    /// A line across, and what it means.
+    pub(crate) line: Option<(f64, &'a str)>,
+    /// What the dots are of.
+    pub(crate) dots: &'a str,
+}
+
+impl Columns<'_> {
+    pub(crate) fn draw(&self, area: &Area<'_>) -> Result<()> {
+        let values = self.columns.iter().flat_map(|(_, values)| values);
+        let most = values.fold(1.0_f64, |a, b| a.max(*b)) * 1.2;
+        let width = self.columns.len() as f64;
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.caption, (FONT, 18))
+            .margin(12)
+            .x_label_area_size(36)
+            .y_label_area_size(48)
+            .build_cartesian_2d(0.0..width, 0.0..most)
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .disable_x_axis()
+            .x_labels(0)
+            .light_line_style(TRANSPARENT)
+            .label_style((FONT, 12))
+            .draw()
+            .map_err(failed)?;
+        if let Some((height, name)) = self.line {
+            chart
+                .draw_series(LineSeries::new(
+                    [(0.0, height), (width, height)],
+                    GREY.stroke_width(1),
+                ))
+                .map_err(failed)?
+                .label(name)
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], GREY));
+        }
+        let points = self.columns.iter().enumerate().flat_map(|(n, (_, values))| {
+            let x = n as f64 + 0.5;
+            let middle = median(values).map(|y| Circle::new((x, y), 5, BLUE.filled()));
+            let each = values.iter().map(move |y| Circle::new((x, *y), 2, BLUE.mix(0.5).filled()));
+            each.chain(middle).collect::<Vec<_>>()
+        });
+        chart
+            .draw_series(points)
+            .map_err(failed)?
+            .label(self.dots)
+            .legend(|(x, y)| Circle::new((x + 8, y), 5, BLUE.filled()));
+        let names = self.columns.iter().enumerate().map(|(n, (name, _))| {
+            let style = (FONT, 12).into_font().color(&BLACK);
+            let at = (n as f64 + 0.5, 0.03 * most);
+            EmptyElement::at(at) + Text::new(name.clone(), (-30, -6), style)
+        });
+        chart.draw_series(names).map_err(failed)?;
+        legend(chart, SeriesLabelPosition::UpperRight)
+    }
+}
+
 pub(crate) fn legend<'a, X, Y>(
     mut chart: ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
     place: SeriesLabelPosition,

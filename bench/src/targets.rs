@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::arms::Arm;
-use crate::report::Report;
+use crate::report::{Report, interval, table};
 use crate::rounds::ROUNDS_MIN;
 use crate::start::SMALL_CODE_BYTES;
 use crate::stats::{Estimate, Line};
@@ -105,6 +105,19 @@ impl Target {
         };
         Self { id: id.into(), what: what.into(), unit: unit.into(), goal, measured, verdict }
     }
+}
+
+/// All targets as a table.
+pub(crate) fn judged(targets: &[Target]) -> Vec<String> {
+    let rows = targets.iter().map(|target| {
+        let bound = match target.goal {
+            Goal::AtLeast(bound) => format!("≥ {bound} {}", target.unit),
+            Goal::AtMost(bound) => format!("≤ {bound} {}", target.unit),
+        };
+        let measured = target.measured.as_ref().map_or("-".into(), interval);
+        vec![target.what.clone(), bound.trim_end().into(), measured, target.verdict.to_string()]
+    });
+    table("Targets", &["target", "bound", "measured", "verdict"], rows.collect())
 }
 
 /// What a target is decided by.

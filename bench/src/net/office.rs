@@ -2,18 +2,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use serde::Deserialize;
-use tempfile::TempDir;
 use vyr_base::Digest;
 use vyr_plan::Plan;
 use vyr_plan::render::{self, PRIVATE_KEY_PLACEHOLDER};
 
+use super::desk::Desk;
 use super::place::{Namespace, Plane};
 
 /// Peers of the server.
@@ -45,19 +45,19 @@ pub(super) struct Applied {
 /// The place. The planes end before their namespaces.
 #[derive(Debug)]
 pub(super) struct Office {
-    vyr: PathBuf,
-    directory: TempDir,
+    desk: Desk,
     link: String,
     name: String,
     public: String,
     keys: Vec<String>,
-    _planes: [Plane; 2],
+    planes: [Plane; 2],
     pub(super) server: Namespace,
     pub(super) client: Namespace,
 }
 
 impl Office {
-    pub(super) fn new(vyr: &Path) -> Result<Self> {
+    /// `tag` tells offices of one run apart.
+    pub(super) fn new(vyr: &Path, tag: &str) -> Result<Self> {
         let (server, client) = (Namespace::make()?, Namespace::make()?);
         server.ip("link set lo up\nlink add lan0 type veth peer name far\n")?;
         server.ip(&format!("link set far netns {} name lan0\n", client.id()))?;
@@ -66,36 +66,34 @@ impl Office {
             space.ip(&format!("address add {own}/24 dev lan0\n{up}"))?;
         }
         // Sockets of all data planes are in one directory, other runs have other numbers.
-        let name = format!("b{}", std::process::id() % 100_000);
+        let name = format!("{tag}{}", std::process::id() % 100_000);
         let link = format!("vyr-{name}");
         let tunnel = format!("c{name}");
         let planes = [Plane::start(&server, &link)?, Plane::start(&client, &tunnel)?];
         let private = client.run("wg", &["genkey"], "")?;
         let public = client.run("wg", &["pubkey"], &private)?.trim().to_owned();
-        let directory = tempfile::tempdir()?;
-        fs::write(directory.path().join("client.key"), &private)?;
+        let desk = Desk::new(vyr)?;
+        fs::write(desk.path("client.key"), &private)?;
         // Keys that are functions of a number. Nobody has their private halves.
         let key = |number: usize| {
             let bytes = *Digest::of(format!("peer {number}").as_bytes()).as_bytes();
             vyr_plan::intent::Key::from_bytes(bytes).to_string()
         };
         let keys = (0..=PEERS).map(key).collect();
-        let vyr = vyr.to_owned();
-        let office =
-            Self { vyr, directory, link, name, public, keys, _planes: planes, server, client };
+        let office = Self { desk, link, name, public, keys, planes, server, client };
         office.write_site()?;
         Ok(office)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+    /// Processes that live as long as it does, and do part of the work.
+    pub(super) fn processes(&self) -> [u32; 2] {
+        [self.planes[0].id(), self.planes[1].id()]
     }
 
     fn write_site(&self) -> Result<()> {
         let own = self.say(&["server", "key", &self.link])?;
         self.say(&["key", "new", "op"])?;
-        let operator = fs::read_to_string(self.path("data/keys/op.pub"))?;
-        fs::create_dir_all(self.path("site"))?;
+        let operator = fs::read_to_string(self.desk.path("data/keys/op.pub"))?;
         let name = &self.name;
         let site = format!(
             r#"version = 1
@@ -134,25 +132,13 @@ internet = true
 {name} = ["split", "full"]
 "#
         );
-        fs::write(self.path("site/site.toml"), site)?;
+        fs::write(self.desk.path("site/site.toml"), site)?;
         let line = format!("op@office namespaces=\"vyr-plan\" {operator}");
-        Ok(fs::write(self.path("site/operators.allowed_signers"), line)?)
+        Ok(fs::write(self.desk.path("site/operators.allowed_signers"), line)?)
     }
 
-    /// The command, to be run in the server's namespace.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.vyr);
-        command.arg("--data-dir").arg(self.path("data")).args(arguments);
-        command.current_dir(self.directory.path());
-        command
-    }
-
-    /// Runs it; the first line of what it printed.
     fn say(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.server.output(&mut self.command(arguments))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "vyr {arguments:?}: {said}");
-        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+        self.desk.say(&self.server, "data", arguments)
     }
 
     /// A signed plan: 1,000 peers, one of them this client (or not), another one that changes.
@@ -176,14 +162,14 @@ internet = true
         for number in 1..PEERS - 1 {
             line(&format!("c-{number}"), "split", &self.keys[number]);
         }
-        fs::write(self.path("site/clients.toml"), text + "]\n")?;
-        self.say(&["lock", "--site", "site"])?;
-        self.say(&["plan", "sign", "--site", "site", "--key", "data/keys/op"])
+        fs::write(self.desk.path("site/clients.toml"), text + "]\n")?;
+        self.desk.sign(&self.server, "data")
     }
 
     /// Applies a plan; what it says, and milliseconds of the whole process.
     pub(super) fn apply(&self, plan: &str, more: &[&str]) -> Result<(Applied, f64)> {
-        let common = ["--json", "apply", plan, "--site", "site", "--machine", "nas"];
+        let site = self.desk.text("site")?;
+        let common = ["--json", "apply", plan, "--site", &site, "--machine", "nas"];
         let arguments = [&common[..], &["--backend", "userspace"], more].concat();
         let start = Instant::now();
         let said = self.say(&arguments)?;
@@ -193,24 +179,24 @@ internet = true
 
     /// Writes what `by_hand` loads.
     pub(super) fn write_by_hand(&self, plan: &str, tag: &str) -> Result<()> {
-        let hex = plan.trim_start_matches("sha256:");
-        let bytes = fs::read(self.path(&format!("site/plans/{hex}.json")))?;
-        let plan = Plan::parse(&bytes)?;
+        let plan = Plan::parse(&self.desk.plan(plan)?)?;
         let machine = plan.machine("nas").context("no machine")?;
         let link = machine.links.first().context("no link")?;
-        let key = fs::read_to_string(self.path(&format!("data/network/keys/{}.key", self.link)))?;
+        let key =
+            fs::read_to_string(self.desk.path(&format!("data/network/keys/{}.key", self.link)))?;
         let text = render::wireguard(&plan, machine, link)?;
         fs::write(
-            self.path(&format!("{tag}.conf")),
+            self.desk.path(&format!("{tag}.conf")),
             text.replace(PRIVATE_KEY_PLACEHOLDER, key.trim()),
         )?;
-        Ok(fs::write(self.path(&format!("{tag}.json")), render::firewall(machine)?)?)
+        Ok(fs::write(self.desk.path(&format!("{tag}.json")), render::firewall(machine)?)?)
     }
 
     /// The reference: what an engineer would type to make the server as the files say, without a
     /// check, a record, a way back or a reading of what came of it. Milliseconds.
     pub(super) fn by_hand(&self, tag: &str) -> Result<f64> {
-        let (conf, rules) = (self.path(&format!("{tag}.conf")), self.path(&format!("{tag}.json")));
+        let (conf, rules) =
+            (self.desk.path(&format!("{tag}.conf")), self.desk.path(&format!("{tag}.json")));
         let mut command = Command::new("sh");
         command.args(["-ec", "wg syncconf \"$1\" \"$2\"; nft -j -f \"$3\"", "by-hand", &self.link]);
         command.arg(conf).arg(rules);
@@ -225,18 +211,15 @@ internet = true
     pub(super) fn connect(&self, plan: &str) -> Result<()> {
         let tunnel = format!("c{}", self.name);
         let server = self.say(&["server", "key", &self.link])?;
-        let hex = plan.trim_start_matches("sha256:");
-        let plan: serde_json::Value =
-            serde_json::from_slice(&fs::read(self.path(&format!("site/plans/{hex}.json")))?)?;
+        let plan: serde_json::Value = serde_json::from_slice(&self.desk.plan(plan)?)?;
         let clients = plan["clients"].as_array().context("no clients")?;
         let here = clients.iter().find(|client| client["id"] == "here").context("not there")?;
         let all = here["addresses"][0]["addresses"].as_array().context("no addresses")?;
         let all = all.iter().filter_map(|of| of.as_str()?.split('/').next());
         let address = all.into_iter().find(|of| of.contains('.')).context("no address")?;
-        let key = self.path("client.key");
-        let key = key.to_str().context("not UTF-8")?;
+        let key = self.desk.text("client.key")?;
         let endpoint = format!("{SERVER}:51820");
-        let set = ["set", &tunnel, "private-key", key, "peer", &server, "endpoint", &endpoint];
+        let set = ["set", &tunnel, "private-key", &key, "peer", &server, "endpoint", &endpoint];
         self.client.run("wg", &[&set[..], &["allowed-ips", "10.21.0.0/16"]].concat(), "")?;
         self.client
             .ip(&format!("address add {address}/16 dev {tunnel}\nlink set {tunnel} up\n"))?;

@@ -6,8 +6,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::report::{Load, LoadRounds, Report, Way};
-use crate::plot::{Area, BLUE, FONT, GREEN, GREY, ORANGE, PANEL_HEIGHT, WIDTH, failed, legend};
-use crate::stats::median;
+use crate::plot::{Area, BLUE, Columns, FONT, GREEN, ORANGE, PANEL_HEIGHT, WIDTH, failed, legend};
 
 /// Draws what `report` has into `file`; no file when it has nothing to draw.
 pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
@@ -43,46 +42,9 @@ fn ratios(area: &Area<'_>, report: &Report) -> Result<()> {
             (name, rounds.ratios())
         })
         .collect();
-    let most = columns.iter().flat_map(|(_, ratios)| ratios).fold(1.0_f64, |a, b| a.max(*b)) * 1.2;
-    let width = columns.len() as f64;
-    let mut chart = ChartBuilder::on(area)
-        .caption("Durable tasks a second by those of the reference, every round", (FONT, 18))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(48)
-        .build_cartesian_2d(0.0..width, 0.0..most)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .disable_x_axis()
-        .x_labels(0)
-        .light_line_style(TRANSPARENT)
-        .label_style((FONT, 12))
-        .draw()
-        .map_err(failed)?;
-    chart
-        .draw_series(LineSeries::new([(0.0, 0.5), (width, 0.5)], GREY.stroke_width(1)))
-        .map_err(failed)?
-        .label("target for streaming and 64 clients, 0.50")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], GREY));
-    let points = columns.iter().enumerate().flat_map(|(n, (_, ratios))| {
-        let x = n as f64 + 0.5;
-        let middle = median(ratios).map(|y| Circle::new((x, y), 5, BLUE.filled()));
-        let each = ratios.iter().map(move |y| Circle::new((x, *y), 2, BLUE.mix(0.5).filled()));
-        each.chain(middle).collect::<Vec<_>>()
-    });
-    chart
-        .draw_series(points)
-        .map_err(failed)?
-        .label("node")
-        .legend(|(x, y)| Circle::new((x + 8, y), 5, BLUE.filled()));
-    let names = columns.iter().enumerate().map(|(n, (name, _))| {
-        let style = (FONT, 12).into_font().color(&BLACK);
-        EmptyElement::at((n as f64 + 0.5, 0.03 * most)) + Text::new(name.clone(), (-30, -6), style)
-    });
-    chart.draw_series(names).map_err(failed)?;
-    legend(chart, SeriesLabelPosition::UpperRight)
+    let line = Some((0.5, "target for streaming and 64 clients, 0.50"));
+    let caption = "Durable tasks a second by those of the reference, every round";
+    Columns { caption, columns, line, dots: "node" }.draw(area)
 }
 
 /// The middle of each round's sequential times.

@@ -7,12 +7,13 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{SIZES, Sample};
+use crate::against::is_slower;
 use crate::environment::Environment;
 use crate::plot::{BLUE, FONT, GREEN, GREY, ORANGE, PANEL_HEIGHT, WIDTH, failed};
 use crate::report::{interval, table};
-use crate::rounds::{ROUNDS_MIN, Round, figures};
+use crate::rounds::{Round, figures};
 use crate::stats::{Estimate, median};
-use crate::targets::{Goal, Samples, Target, Verdict};
+use crate::targets::{Goal, Samples, Target, Verdict, judged};
 
 /// Which build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,8 +25,6 @@ pub enum Side {
     Base,
 }
 
-/// A build is slower when even the favourable end of the interval says so, by 5 %.
-const SLOWER_BY: f64 = 1.05;
 /// Milliseconds for the largest site.
 const ALL_MS_MAX: f64 = 1_000.0;
 /// MiB for it.
@@ -48,11 +47,6 @@ pub struct Report {
     pub compared: Vec<(usize, Option<Estimate>, bool)>,
     /// The raw samples.
     pub samples: Vec<Round<Vec<(Side, Sample)>>>,
-}
-
-/// Whether enough rounds say that this build takes longer than the base.
-fn is_slower(ratio: &Estimate) -> bool {
-    ratio.samples >= ROUNDS_MIN && ratio.low > SLOWER_BY
 }
 
 type Figure = fn(&Sample) -> f64;
@@ -162,15 +156,7 @@ impl Report {
              Milliseconds of processor time; in brackets the 95 % interval of the median.",
             self.environment.cpu_model, self.environment.cpus, self.environment.kernel, self.rounds,
         ));
-        let rows = self.targets.iter().map(|target| {
-            let bound = match target.goal {
-                Goal::AtLeast(bound) => format!("≥ {bound} {}", target.unit),
-                Goal::AtMost(bound) => format!("≤ {bound} {}", target.unit),
-            };
-            let measured = target.measured.as_ref().map_or("-".into(), interval);
-            vec![target.what.clone(), bound.trim_end().into(), measured, target.verdict.to_string()]
-        });
-        out.extend(table("Targets", &["target", "bound", "measured", "verdict"], rows.collect()));
+        out.extend(judged(&self.targets));
         let names: Vec<String> = SIZES.iter().map(|size| format!("{size} clients")).collect();
         let columns: Vec<&str> =
             std::iter::once("step").chain(names.iter().map(String::as_str)).collect();
@@ -262,6 +248,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rounds::ROUNDS_MIN;
 
     #[test]
     fn only_what_enough_rounds_call_slower_is() {
