@@ -22,6 +22,7 @@ pub mod base;
 mod base64;
 pub mod bundle;
 mod checks;
+pub mod hello;
 pub mod journal;
 pub mod keys;
 pub mod mutate;
@@ -71,6 +72,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("plan_texts", plan::plan_texts),
     ("network_words", network::network_words),
     ("bundle", bundle::bundle),
+    ("client_hello", hello::client_hello),
 ];
 
 /// The target of this name.

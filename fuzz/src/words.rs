@@ -44,6 +44,21 @@ const NETWORK: &[&str] = &[
     "\"kind\":\"userspace\"",
 ];
 
+/// Record and message heads, the extension with a server name, other lengths.
+const TLS: &[&str] = &[
+    "\u{16}\u{3}\u{1}",
+    "\u{16}\u{3}\u{1}\0\u{1}",
+    "\u{16}\u{3}\u{3}\0\0",
+    "\u{1}\0\0",
+    "\0\0\0\u{6}\0\u{4}\0\0\u{1}a",
+    "\0\0\0\u{d}\0\u{b}\0\0\u{8}10.0.0.1",
+    "\0\r\0\u{4}\0\u{2}\u{4}\u{3}",
+    "a.example",
+    "A.Example.",
+    "\0\0",
+    "\u{2}\u{13}\u{1}\u{1}\0",
+];
+
 const OCI: &[&str] = &[
     "\"schemaVersion\":2,",
     "\"mediaType\":",
@@ -319,6 +334,7 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
             &[PLACES, SITE, &["age1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "::ffff:"]]
         }
         "network_words" => &[JSON, NETWORK],
+        "client_hello" => &[TLS],
         _ => &[],
     };
     lists.iter().flat_map(|list| list.iter().map(|word| word.as_bytes())).collect()

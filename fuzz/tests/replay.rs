@@ -60,7 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
-    network_words bundle
+    network_words bundle client_hello
 }
 
 fn replay(name: &str) {
@@ -244,9 +244,16 @@ mod seeded_defects {
         assert!(bytes.max() < Some(1 << 41), "a length was believed that no file has");
     }
 
+    /// Takes the first record for the whole hello.
+    fn one_record_only(input: &[u8]) {
+        let [22, 3, _, a, b, 1, 0, c, d, ..] = *input else { return };
+        let (record, message) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        assert!(record == 0 || record > message, "a piece of a hello was believed");
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 7] = [
+        let defects: [(&str, vyr_fuzz::Target); 8] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
@@ -254,6 +261,7 @@ mod seeded_defects {
             ("import_graph", sizes_unchecked),
             ("network_words", length_believed),
             ("bundle", lengths_unchecked),
+            ("client_hello", one_record_only),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.
