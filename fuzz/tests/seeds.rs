@@ -106,7 +106,9 @@ fn seeds() -> Seeds {
     archives(&mut add);
     plans(&mut add);
     network(&mut add);
-    hellos(&mut add);
+    for (name, content) in vyr_fuzz::hello::seeds() {
+        add("client_hello", name, &content);
+    }
     seeds
 }
 
@@ -697,48 +699,6 @@ fn plans(add: Add<'_>) {
     {
         add("plan_texts", &format!("{n:02}"), text.as_bytes());
     }
-}
-
-/// A client hello with these extensions behind what rustls wants of any.
-fn hello(extensions: &[&[u8]]) -> Vec<u8> {
-    let two = |length: usize| u16::try_from(length).expect("short").to_be_bytes();
-    let signature_algorithms: &[u8] = b"\0\x0d\0\x04\0\x02\x04\x03";
-    let extensions = [signature_algorithms, &extensions.concat()].concat();
-    let mut body = b"\x03\x03".to_vec();
-    body.extend_from_slice(&[7; 32]);
-    body.extend_from_slice(b"\0\0\x02\x13\x01\x01\0");
-    body.extend_from_slice(&two(extensions.len()));
-    body.extend_from_slice(&extensions);
-    [b"\x16\x03\x01", &two(body.len() + 4)[..], b"\x01\0", &two(body.len())[..], &body].concat()
-}
-
-fn hellos(add: Add<'_>) {
-    let name = "client_hello";
-    let server = |host: &str| {
-        let two = |length: usize| u16::try_from(length).expect("short").to_be_bytes();
-        let bytes = host.len();
-        let lengths = [&two(bytes + 5)[..], &two(bytes + 3)[..], b"\0", &two(bytes)[..]].concat();
-        [b"\0\0", &lengths[..], host.as_bytes()].concat()
-    };
-    let app = hello(&[&server("App.example.org")]);
-    add(name, "name", &app);
-    add(name, "no-name", &hello(&[]));
-    add(name, "address", &hello(&[&server("10.0.0.1")]));
-    add(name, "dot-at-the-end", &hello(&[&server("a.example.")]));
-    add(name, "two-names", &hello(&[&server("a"), &server("b")]));
-    add(name, "other-kind-follows", &hello(&[b"\0\0\0\x07\0\x05\0\0\x01a\x09"]));
-    add(name, "early-data", &[&app[..], b"\x17\x03\x03\0\x02??"].concat());
-    add(name, "cut", &app[..40]);
-    let records = |size: usize| -> Vec<u8> {
-        let record = |piece: &[u8]| {
-            let length = u16::try_from(piece.len()).expect("short").to_be_bytes();
-            [b"\x16\x03\x03", &length[..], piece].concat()
-        };
-        app[5..].chunks(size).flat_map(record).collect()
-    };
-    add(name, "records-of-one", &records(1));
-    add(name, "records-of-twenty", &records(20));
-    add(name, "http", b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
 }
 
 fn network(add: Add<'_>) {

@@ -15,6 +15,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -71,8 +72,12 @@ impl Control {
         let failed = |source: io::Error| ServeError::Control { path: shown(), source };
         let mut lock = path.as_os_str().to_owned();
         lock.push(".lock");
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(PathBuf::from(lock));
+        let lock = File::options()
+            .mode(0o600)
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(PathBuf::from(lock));
         let lock = lock.map_err(failed)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(ServeError::Running(shown()));

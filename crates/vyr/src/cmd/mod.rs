@@ -6,6 +6,7 @@ mod client;
 mod doctor;
 mod events;
 mod generate;
+mod ingress;
 mod key;
 mod link;
 mod network;
@@ -81,6 +82,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Rollback(args) => network::rollback(open, &args, json),
         Command::Drift(args) => network::drift(open, &args, json),
         Command::Server(command) => network::server(open, command, json),
+        Command::Ingress(args) => ingress::run(args, json),
         Command::NetworkAgent => network::agent(data_dir),
         Command::Network(command) => network::run(&open()?, command, json),
         Command::Bundle(args) => recovery::bundle(open, &args, json),
