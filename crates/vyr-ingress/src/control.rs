@@ -41,6 +41,8 @@ const HEAD_BYTES_MAX: usize = 256;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// How long one request may take to come, and an answer to go.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long nobody is answered after descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long an asker waits: longer than a change may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -102,7 +104,13 @@ impl Control {
 
     /// Answers one asker, if there still is one.
     pub(crate) fn answer(&self, answer: impl FnOnce(Request) -> Value) {
-        let Ok((mut stream, _)) = self.listener.accept() else { return };
+        let mut stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            // Who asked has left.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // No descriptor: who asks goes on asking, and the wait would end at once.
+            Err(_) => return std::thread::sleep(PAUSE),
+        };
         let said = match self.request(&stream) {
             Ok(request) => answer(request),
             Err(error) => refusal(&error),

@@ -232,6 +232,7 @@ impl Flow {
                 return Ok(false);
             }
             if !to.writable {
+                self.give_back(tools);
                 return Ok(false);
             }
             let filled = match self.streaming {

@@ -42,6 +42,8 @@ use crate::table::{Entry, Listener, Table};
 /// Events of one round, and connections that one listener accepts in it.
 const EVENTS_MAX: usize = 256;
 const ACCEPTS_MAX: usize = 32;
+/// Entries of times beyond four a place, before those that are of no use are thrown out.
+const TIMES_SPARE: usize = 1024;
 /// How long a thread accepts nothing after descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -93,6 +95,8 @@ struct Place {
     uses: u32,
     /// The moment of its entry in the heap of times, if it has one.
     scheduled: Option<Instant>,
+    /// It is in the list of those that have another turn: once, however many events it had.
+    again: bool,
 }
 
 pub(crate) struct Worker {
@@ -159,6 +163,9 @@ impl Worker {
             let now = Instant::now();
             let mut told = false;
             for (place, uses) in std::mem::take(&mut self.again) {
+                if self.places[place].uses == uses {
+                    self.places[place].again = false;
+                }
                 self.step(place, uses, |connection, tools| connection.again(tools, now));
             }
             for event in &events {
@@ -394,7 +401,11 @@ impl Worker {
         let Some(connection) = entry.and_then(|entry| entry.connection.as_mut()) else { return };
         match go(connection, &mut self.tools) {
             Next::Wait => {}
-            Next::Again => self.again.push((place, uses)),
+            Next::Again if self.places[place].again => {}
+            Next::Again => {
+                self.places[place].again = true;
+                self.again.push((place, uses));
+            }
             Next::Watch => {
                 let connection = self.places[place].connection.as_ref();
                 let socket = connection.and_then(|connection| connection.backend());
@@ -418,6 +429,13 @@ impl Worker {
             entry.scheduled = Some(due);
             self.times.push(Reverse((due, place, entry.uses)));
         }
+        // Connections that closed left theirs behind, perhaps for as long as one may be idle.
+        if self.times.len() > TIMES_SPARE + 4 * self.places.len() {
+            let places = &self.places;
+            self.times.retain(|Reverse((at, place, uses))| {
+                places[*place].uses == *uses && places[*place].scheduled == Some(*at)
+            });
+        }
     }
 
     fn close(&mut self, place: usize) {
@@ -426,6 +444,7 @@ impl Worker {
             connection.give_back(&mut self.tools);
             entry.uses = (entry.uses + 1) & ((1 << USES_BITS) - 1);
             entry.scheduled = None;
+            entry.again = false;
             self.free.push(place);
         }
     }

@@ -40,33 +40,60 @@ fn bytes_of_any_length_come_back_as_they_were() {
     assert_eq!(status["routes"][0]["counts"]["total"], 7);
 }
 
-#[test]
-fn each_half_ends_for_itself() {
+/// Whether each half ends for itself through a carrier to a backend, which `carry` makes.
+fn halves_end_alone(carry: impl Fn(SocketAddr) -> SocketAddr) -> bool {
     // The backend ends first, and goes on listening.
     let (ended, told) = channel();
-    let address = backend(move |mut stream| {
-        stream.write_all(b"first").expect("room");
-        stream.shutdown(Shutdown::Write).expect("open");
-        ended.send(read_all(&mut stream).expect("an orderly end")).expect("somebody listens");
-    });
-    let (_ingress, address) = raw(&[address]);
+    let address = carry(backend(move |mut stream| {
+        let _ = stream.write_all(b"first");
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = ended.send(read_all(&mut stream).unwrap_or_default());
+    }));
     let mut stream = connect(address);
-    assert_eq!(read_all(&mut stream).expect("an orderly end"), b"first");
     let late = bytes(400_000, 3);
-    stream.write_all(&late).expect("the other half is open");
-    stream.shutdown(Shutdown::Write).expect("open");
-    assert!(told.recv().expect("it was told") == late);
+    let first = read_all(&mut stream).is_ok_and(|answer| answer == b"first");
+    let said = stream.write_all(&late).and_then(|()| stream.shutdown(Shutdown::Write));
+    let first = first && said.is_ok() && told.recv().expect("it was told") == late;
 
     // The client ends first, and goes on listening.
-    let question = backend(|mut stream| {
-        let asked = read_all(&mut stream).expect("an orderly end");
-        stream.write_all(&bytes(700_000, asked.len() as u64)).expect("the other half is open");
-    });
-    let (_ingress, address) = raw(&[question]);
+    let address = carry(backend(|mut stream| {
+        let asked = read_all(&mut stream).unwrap_or_default();
+        let _ = stream.write_all(&bytes(700_000, asked.len() as u64));
+    }));
     let mut stream = connect(address);
     stream.write_all(b"what?").expect("room");
     stream.shutdown(Shutdown::Write).expect("open");
-    assert!(read_all(&mut stream).expect("an orderly end") == bytes(700_000, 5));
+    first && read_all(&mut stream).is_ok_and(|answer| answer == bytes(700_000, 5))
+}
+
+#[test]
+fn each_half_ends_for_itself() {
+    let mut running = Vec::new();
+    let kept = std::sync::Mutex::new(&mut running);
+    assert!(halves_end_alone(|backend| {
+        let (ingress, address) = raw(&[backend]);
+        kept.lock().expect("no panic").push(ingress);
+        address
+    }));
+}
+
+/// A carrier that ends both halves with the first.
+fn hasty(backend: SocketAddr) -> SocketAddr {
+    crate::place::backend(move |client| {
+        let to = TcpStream::connect(backend).expect("it listens");
+        let carry = |mut from: TcpStream, mut to: TcpStream| {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+        };
+        let up = (client.try_clone().expect("one"), to.try_clone().expect("one"));
+        std::thread::spawn(move || carry(up.0, up.1));
+        carry(to, client);
+    })
+}
+
+#[test]
+fn seeded_defect_a_carrier_that_ends_both_halves_at_once_is_found() {
+    assert!(!halves_end_alone(hasty));
 }
 
 #[test]
@@ -103,6 +130,26 @@ fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
     // Another reader that is slow holds nobody else back.
     let _slow = connect(address);
     assert_eq!(connect(address).read(&mut [0; 1]).expect("bytes"), 1);
+}
+
+/// A carrier that takes all there is, and sends it then.
+fn greedy(backend: SocketAddr) -> SocketAddr {
+    crate::place::backend(move |mut client| {
+        let all = read_all(&mut connect(backend)).unwrap_or_default();
+        let _ = client.write_all(&all);
+    })
+}
+
+#[test]
+fn seeded_defect_a_carrier_without_back_pressure_is_found() {
+    let (progress, written) = channel();
+    let address = backend(move |mut stream| {
+        let _ = stream.write_all(&bytes(64 << 20, 9));
+        let _ = progress.send(());
+    });
+    let _reads_nothing = connect(greedy(address));
+    // Through the ingress this would wait until somebody reads.
+    written.recv_timeout(crate::place::DEADLINE).expect("all was taken");
 }
 
 /// Whether a client whose backend broke off in the middle sees that it did.

@@ -63,7 +63,9 @@ fn not_run(test: &str, reason: &str) {
     println!("not run: {reason}");
     if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
         let file = std::fs::File::options().append(true).create(true).open(log);
-        writeln!(file.expect("the log"), "tls::{test}: {reason}").expect("room in the log");
+        // One write, so that lines of tests at once do not mix.
+        let line = format!("tls::{test}: {reason}\n");
+        file.expect("the log").write_all(line.as_bytes()).expect("room in the log");
     }
 }
 

@@ -158,3 +158,26 @@ fn it_has_no_right_left_and_outlives_who_started_it() {
     kill_process(pid, Signal::TERM).expect("it runs");
     assert!(ends_within(pid, HANG));
 }
+
+#[test]
+fn after_a_kill_it_starts_again_with_what_was_applied() {
+    let place = Place::new();
+    let (port, backend) = (port(), echo());
+    let file = place.file("one.json", document(&place, &[], backend).to_string());
+    let running = place.bare(&["ingress", "--config", &file]).start();
+    wait_for("it answers", || place.bare(&["ingress", "status", &file]).run().code() == Some(0));
+    // The file is replaced, then applied: what was acknowledged is what a start reads.
+    let file = place.file("one.json", document(&place, &[port], backend).to_string());
+    place.bare(&["ingress", "apply", &file]).run().ok();
+    let mut open = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect("it listens");
+    open.write_all(b"x").expect("room");
+    open.read_exact(&mut [0]).expect("an echo");
+    running.kill();
+    running.wait();
+    assert!(open.read(&mut [0]).map_or(true, |came| came == 0), "it is carried on by nobody");
+    place.bare(&["ingress", "status", &file]).run().exits(6);
+    let running = place.bare(&["ingress", "--config", &file]).start();
+    wait_for("it carries", || works(port));
+    kill_process(running.pid(), Signal::TERM).expect("it runs");
+    running.wait().ok();
+}
