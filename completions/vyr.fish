@@ -57,6 +57,7 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "network" -d 'This host\'s n
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bundle" -d 'Write what this host is into one file, to rebuild it elsewhere'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "rebuild" -d 'Make this blank host the node that a bundle is of'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "server" -d 'This host\'s own keys'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "ingress" -d 'Carry connections to ready backends: TLS by server name, raw TCP by port'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
@@ -414,6 +415,22 @@ complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l next -d 'The key that takes over, beside the one in use: with the plan that names it'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -l config -d 'Its configuration' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -f -a "check" -d 'Say whether a configuration is good, with every fault of it'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -f -a "apply" -d 'Have the ingress that runs use a configuration, without dropping a connection'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -f -a "status" -d 'Show the listeners, routes and counters of the ingress that runs'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from check" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from check" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from apply" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from apply" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and not __fish_seen_subcommand_from add ls export rotate move revoke" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -503,13 +520,14 @@ complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "task" -d 'The task engine beside bare Wasmtime'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -564,6 +582,14 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l quick -d 'A quick look: 3 rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l threads -d 'Threads of each proxy' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l vyr -d 'The `vyr` to measure [default: this one]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l quick -d 'A quick look: 3 small rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -805,6 +805,54 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(ingress)
+_arguments "${_arguments_options[@]}" : \
+'--config=[Its configuration]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__ingress_commands" \
+"*::: :->ingress" \
+&& ret=0
+
+    case $state in
+    (ingress)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-ingress-command-$line[1]:"
+        case $line[1] in
+            (check)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- The configuration:_files' \
+&& ret=0
+;;
+(apply)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- The configuration; it names the control socket:_files' \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- Its configuration, which names the control socket:_files' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (client)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -1064,6 +1112,19 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(ingress)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'--threads=[Threads of each proxy]:N:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--vyr=[The \`vyr\` to measure \[default\: this one\]]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 small rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -1131,6 +1192,7 @@ _vyr_commands() {
 'bundle:Write what this host is into one file, to rebuild it elsewhere' \
 'rebuild:Make this blank host the node that a bundle is of' \
 'server:This host'\''s own keys' \
+'ingress:Carry connections to ready backends\: TLS by server name, raw TCP by port' \
 'client:People'\''s devices' \
 'sched:Show how the kernel guides the threads that run guests' \
 'doctor:Say what this machine offers, what it does not, and why' \
@@ -1217,8 +1279,14 @@ _vyr__subcmd__bench_commands() {
 'node:A node beside a reference that pays for transport and disk alone' \
 'plan:The plan compiler, from 10 to 10,000 clients' \
 'net:Changes of a server with 1,000 peers, and who notices' \
+'ingress:An ingress beside HAProxy with as many threads' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__ingress_commands] )) ||
+_vyr__subcmd__bench__subcmd__ingress_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench ingress commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__net_commands] )) ||
 _vyr__subcmd__bench__subcmd__net_commands() {
@@ -1355,6 +1423,30 @@ _vyr__subcmd__graph_commands() {
 _vyr__subcmd__history_commands() {
     local commands; commands=()
     _describe -t commands 'vyr history commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__ingress_commands] )) ||
+_vyr__subcmd__ingress_commands() {
+    local commands; commands=(
+'check:Say whether a configuration is good, with every fault of it' \
+'apply:Have the ingress that runs use a configuration, without dropping a connection' \
+'status:Show the listeners, routes and counters of the ingress that runs' \
+    )
+    _describe -t commands 'vyr ingress commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__ingress__subcmd__apply_commands] )) ||
+_vyr__subcmd__ingress__subcmd__apply_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr ingress apply commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__ingress__subcmd__check_commands] )) ||
+_vyr__subcmd__ingress__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr ingress check commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__ingress__subcmd__status_commands] )) ||
+_vyr__subcmd__ingress__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr ingress status commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__init_commands] )) ||
 _vyr__subcmd__init_commands() {

@@ -72,6 +72,7 @@ if [[ $task == demo-network ]]; then
 fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
+    want haproxy haproxy "receives PROXY headers from our ingress, and is what it is measured against"
     need skopeo skopeo "reads our stores with a program that is not ours"
     need strace strace "counts the syncs of a node"
     want bpftool bpftool "looks into the kernel's maps with a program that is not ours"

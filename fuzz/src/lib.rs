@@ -23,6 +23,7 @@ mod base64;
 pub mod bundle;
 pub mod channel;
 mod checks;
+pub mod hello;
 pub mod journal;
 pub mod keys;
 pub mod mutate;
@@ -75,6 +76,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("guest_frames", channel::guest_frames),
     ("guest_data", channel::guest_data),
     ("guest_messages", channel::guest_messages),
+    ("client_hello", hello::client_hello),
 ];
 
 /// The target of this name.

@@ -55,6 +55,21 @@ const GUEST: &[&str] = &[
     "\n%%\n",
 ];
 
+/// Record and message heads, the extension with a server name, other lengths.
+const TLS: &[&str] = &[
+    "\u{16}\u{3}\u{1}",
+    "\u{16}\u{3}\u{1}\0\u{1}",
+    "\u{16}\u{3}\u{3}\0\0",
+    "\u{1}\0\0",
+    "\0\0\0\u{6}\0\u{4}\0\0\u{1}a",
+    "\0\0\0\u{d}\0\u{b}\0\0\u{8}10.0.0.1",
+    "\0\r\0\u{4}\0\u{2}\u{4}\u{3}",
+    "a.example",
+    "A.Example.",
+    "\0\0",
+    "\u{2}\u{13}\u{1}\u{1}\0",
+];
+
 const OCI: &[&str] = &[
     "\"schemaVersion\":2,",
     "\"mediaType\":",
@@ -331,6 +346,7 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         }
         "network_words" => &[JSON, NETWORK],
         "guest_frames" | "guest_data" | "guest_messages" => &[GUEST],
+        "client_hello" => &[TLS],
         _ => &[],
     };
     lists.iter().flat_map(|list| list.iter().map(|word| word.as_bytes())).collect()

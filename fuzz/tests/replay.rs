@@ -60,7 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
-    network_words bundle guest_frames guest_data guest_messages
+    network_words bundle guest_frames guest_data guest_messages client_hello
 }
 
 fn replay(name: &str) {
@@ -252,9 +252,16 @@ mod seeded_defects {
         }
     }
 
+    /// Takes the first record for the whole hello.
+    fn one_record_only(input: &[u8]) {
+        let [22, 3, _, a, b, 1, 0, c, d, ..] = *input else { return };
+        let (record, message) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        assert!(record == 0 || record > message, "a piece of a hello was believed");
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 8] = [
+        let defects: [(&str, vyr_fuzz::Target); 9] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
@@ -263,6 +270,7 @@ mod seeded_defects {
             ("network_words", length_believed),
             ("bundle", lengths_unchecked),
             ("guest_data", offset_believed),
+            ("client_hello", one_record_only),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.

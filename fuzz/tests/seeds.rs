@@ -109,6 +109,9 @@ fn seeds() -> Seeds {
     plans(&mut add);
     network(&mut add);
     channel(&mut add);
+    for (name, content) in vyr_fuzz::hello::seeds() {
+        add("client_hello", name, &content);
+    }
     seeds
 }
 

@@ -1,6 +1,7 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
 mod client;
+mod ingress;
 mod network;
 mod node;
 mod site;
@@ -15,6 +16,7 @@ pub(crate) use client::{
     ClientAddArgs, ClientCommand, ClientExportArgs, ClientLsArgs, ClientMoveArgs, ClientRevokeArgs,
     ClientRotateArgs, Format, Revoked,
 };
+pub(crate) use ingress::{IngressArgs, IngressCommand};
 pub(crate) use network::{
     ApplyArgs, BackendName, BundleArgs, BundleCommand, ConfirmArgs, DriftArgs, HostArgs,
     NetworkCommand, NodeArgs, RebuildArgs, RemoteArgs, RollbackArgs, ServerCommand,
@@ -108,6 +110,7 @@ pub(crate) enum Command {
     /// This host's own keys
     #[command(subcommand)]
     Server(ServerCommand),
+    Ingress(IngressArgs),
     /// People's devices
     #[command(subcommand)]
     Client(ClientCommand),
@@ -348,4 +351,10 @@ pub(crate) enum BenchCommand {
     /// plans beside `wg` and `nft` by hand, and counts what other peers lose. Writes a report, and
     /// appends the raw samples to net.jsonl. Needs root. Exit code 1: a target was missed.
     Net(Box<vyr_bench::net::Options>),
+    /// An ingress beside HAProxy with as many threads
+    ///
+    /// Starts both with the same listeners and the same backend on loopback, loads them in turns with
+    /// streams and with new connections, writes a report with raw samples, tables and a plot. Exit
+    /// code 1: a target was missed.
+    Ingress(Box<vyr_bench::ingress::Options>),
 }

@@ -277,6 +277,58 @@ pub(super) fn confine_net(network: &std::path::Path) -> Result<(), ConfineError>
 /// Where programs and their libraries are.
 const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"];
 
+/// The user id of an ingress that is started by root, in the range of [`Role::uid`].
+const INGRESS_UID: u32 = 60804;
+
+/// Confines an ingress: it keeps its sockets, may connect over IPv4 and IPv6, and can listen at no
+/// other address, open no path and start nothing. It goes on without whoever started it. There must be
+/// no other thread yet.
+///
+/// # Errors
+/// A step failed; it must not go on.
+pub fn confine_ingress() -> Result<(), ConfineError> {
+    // Its open files are bounded by its configuration, and it raises that limit itself.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(step("core size"))?;
+    if getuid().is_root() {
+        hide_paths()?;
+        let (uid, gid) = (Uid::from_raw(INGRESS_UID), Gid::from_raw(INGRESS_UID));
+        set_thread_groups(&[]).map_err(step("groups"))?;
+        set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
+        set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
+    }
+    drop_capabilities()?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|rules| rules.handle_access(AccessNet::BindTcp))
+        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(step("landlock"))?;
+    install_clone3()?;
+    let mut calls = allowed_calls();
+    for call in [
+        libc::SYS_accept4,
+        libc::SYS_connect,
+        libc::SYS_shutdown,
+        libc::SYS_splice,
+        libc::SYS_getsockname,
+        libc::SYS_getpeername,
+        libc::SYS_getsockopt,
+        libc::SYS_setsockopt,
+    ] {
+        calls.insert(call, Vec::new());
+    }
+    let is = |argument, value| condition(argument, SeccompCmpOp::Eq, value);
+    let family = |family: i32| vec![is(0, u64::from(family.unsigned_abs()))];
+    calls.insert(libc::SYS_socket, one_of([family(libc::AF_INET), family(libc::AF_INET6)]));
+    // Its limits, to read.
+    calls.insert(libc::SYS_prlimit64, one_of([vec![is(2, 0)]]));
+    install(&calls)
+}
+
 /// What serving never needs: other programs, other processes, the kernel's own settings.
 const FORBIDDEN_FOR_API: [i64; 25] = [
     libc::SYS_execve,

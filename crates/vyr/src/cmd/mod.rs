@@ -6,6 +6,7 @@ mod client;
 mod doctor;
 mod events;
 mod generate;
+mod ingress;
 mod key;
 mod link;
 mod network;
@@ -82,6 +83,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Rollback(args) => told(network::rollback(place, &args, json)),
         Command::Drift(args) => told(network::drift(place, &args, json)),
         Command::Server(command) => network::server(place, command, json),
+        Command::Ingress(args) => ingress::run(args, json),
         Command::NetworkAgent => network::agent(data_dir.clone()),
         Command::Network(command) => told(network::run(place, command, json)),
         Command::Bundle(args) => recovery::bundle(open, &args, json),
