@@ -44,7 +44,7 @@ impl Report {
         samples: Rounds,
     ) -> Self {
         let over = |case: &str, figure: &str| match samples.reason(case, HAPROXY) {
-            Some(reason) => Samples::None(format!("not measured: {reason}")),
+            Some(reason) => Samples::None(reason.to_owned()),
             None => Samples::Rounds(
                 samples.by_round(case, |of| Some(of(VYR, figure)? / of(HAPROXY, figure)?)),
             ),
