@@ -33,6 +33,7 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "up" -d 'Run a node in the f
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "status" -d 'Say whether a node is running, and what it is doing'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "key" -d 'Make, list and trust signing keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "artifact" -d 'Build, sign, store and move artifacts'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "image" -d 'Take in container images by digest, and make root disks of them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "task" -d 'Submit tasks, and see what became of them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "state" -d 'Make, bind and list what tasks keep between them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "traces" -d 'Watch tasks as they are accepted, run and end'
@@ -152,6 +153,31 @@ complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcom
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l dry-run -d 'Only say what would go'
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "pull" -d 'Take in an image by its digest, from a registry or an OCI layout'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "resolve" -d 'Print the digest that a tag means now'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "show" -d 'Show an image that is here: its layers, what it runs, its root disk'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "build" -d 'Make the read-only root disk of an image that was pulled'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l layout -d 'Read from the directory of an OCI layout instead' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -l again -d 'Build it although it is there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -220,6 +220,68 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(image)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__image_commands" \
+"*::: :->image" \
+&& ret=0
+
+    case $state in
+    (image)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-image-command-$line[1]:"
+        case $line[1] in
+            (pull)
+_arguments "${_arguments_options[@]}" : \
+'(--auth-file --plain-http)--layout=[Read from the directory of an OCI layout instead]:DIR:_files' \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::image -- REGISTRY/REPOSITORY@sha256\:.., or with --layout a digest if the layout has several images:_default' \
+&& ret=0
+;;
+(resolve)
+_arguments "${_arguments_options[@]}" : \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- The image'\''s name with its tag:_default' \
+&& ret=0
+;;
+(show)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The image, as it was pulled:_default' \
+&& ret=0
+;;
+(build)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--again[Build it although it is there]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The image, as it was pulled:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (task)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -1092,6 +1154,7 @@ _vyr_commands() {
 'status:Say whether a node is running, and what it is doing' \
 'key:Make, list and trust signing keys' \
 'artifact:Build, sign, store and move artifacts' \
+'image:Take in container images by digest, and make root disks of them' \
 'task:Submit tasks, and see what became of them' \
 'state:Make, bind and list what tasks keep between them' \
 'traces:Watch tasks as they are accepted, run and end' \
@@ -1340,6 +1403,36 @@ _vyr__subcmd__graph_commands() {
 _vyr__subcmd__history_commands() {
     local commands; commands=()
     _describe -t commands 'vyr history commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image_commands] )) ||
+_vyr__subcmd__image_commands() {
+    local commands; commands=(
+'pull:Take in an image by its digest, from a registry or an OCI layout' \
+'resolve:Print the digest that a tag means now' \
+'show:Show an image that is here\: its layers, what it runs, its root disk' \
+'build:Make the read-only root disk of an image that was pulled' \
+    )
+    _describe -t commands 'vyr image commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__build_commands] )) ||
+_vyr__subcmd__image__subcmd__build_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image build commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__pull_commands] )) ||
+_vyr__subcmd__image__subcmd__pull_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image pull commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__resolve_commands] )) ||
+_vyr__subcmd__image__subcmd__resolve_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image resolve commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__show_commands] )) ||
+_vyr__subcmd__image__subcmd__show_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image show commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__init_commands] )) ||
 _vyr__subcmd__init_commands() {

@@ -73,6 +73,12 @@ fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     need skopeo skopeo "reads our stores with a program that is not ours"
+    want tar2sqfs squashfs-tools-ng "makes root disks of images"
+    want unsquashfs squashfs-tools "takes them apart again"
+    want umoci umoci "unpacks images with a program that is not ours"
+    want buildah buildah "makes images with a program that is not ours"
+    want docker-registry docker-registry "gives images out as registries do"
+    want zstd zstd "packs layers"
     need strace strace "counts the syncs of a node"
     want bpftool bpftool "looks into the kernel's maps with a program that is not ours"
     want nft nftables "loads our firewalls into a kernel"

@@ -1,6 +1,7 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
 mod client;
+mod image;
 mod network;
 mod node;
 mod site;
@@ -14,6 +15,9 @@ use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 pub(crate) use client::{
     ClientAddArgs, ClientCommand, ClientExportArgs, ClientLsArgs, ClientMoveArgs, ClientRevokeArgs,
     ClientRotateArgs, Format, Revoked,
+};
+pub(crate) use image::{
+    ImageBuildArgs, ImageCommand, ImagePullArgs, ImageResolveArgs, RegistryAccess,
 };
 pub(crate) use network::{
     ApplyArgs, BackendName, BundleArgs, BundleCommand, ConfirmArgs, DriftArgs, HostArgs,
@@ -75,6 +79,9 @@ pub(crate) enum Command {
     /// Build, sign, store and move artifacts
     #[command(subcommand)]
     Artifact(ArtifactCommand),
+    /// Take in container images by digest, and make root disks of them
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Submit tasks, and see what became of them
     #[command(subcommand)]
     Task(TaskCommand),
