@@ -25,7 +25,7 @@ const IMPLICIT: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
 
 /// Steps that all names of an image together may take through the tree. An image of a million
 /// entries takes some ten million; symlinks over symlinks could make it many thousand times that.
-const STEPS_MAX: u64 = 200_000_000;
+const STEPS_MAX: u64 = 50_000_000;
 
 /// Bytes of all full paths together. Symlinked parents make them longer than the names in a layer.
 const PATHS_BYTES_MAX: u64 = 512 << 20;
@@ -309,7 +309,10 @@ impl Tree {
         let mut walk = Walk::new(path);
         while let Some(part) = walk.next() {
             let part = match part {
-                Part::Up => continue,
+                Part::Up => {
+                    self.step(1);
+                    continue;
+                }
                 Part::Name(name) => name,
             };
             let here = walk.here();

@@ -2,5 +2,9 @@
 
 mod compare;
 mod disk;
+mod hostile;
+mod lying;
 mod maker;
+mod merge;
 mod place;
+mod refused;
