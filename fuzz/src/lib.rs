@@ -22,6 +22,7 @@ pub mod base;
 mod base64;
 pub mod bundle;
 mod checks;
+pub mod image;
 pub mod journal;
 pub mod keys;
 pub mod mutate;
@@ -71,6 +72,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("plan_texts", plan::plan_texts),
     ("network_words", network::network_words),
     ("bundle", bundle::bundle),
+    ("image_layers", image::image_layers),
+    ("image_documents", image::image_documents),
 ];
 
 /// The target of this name.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use vyr_base::{Category, Digest, Problem};
 
-use super::fault::Reason;
+use super::fault::{Reason, shown};
 use super::limits::{DOCUMENT_BYTES_MAX, Limits};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -202,7 +202,7 @@ pub fn select(bytes: &[u8], limits: &Limits) -> Result<Selected, ManifestError> 
     if document.schema_version == Some(1) {
         return Err(ManifestError::SchemaOne);
     }
-    let other = |what: &str| ManifestError::NotAnImage { what: what.chars().take(120).collect() };
+    let other = |what: &str| ManifestError::NotAnImage { what: shown(what.as_bytes()) };
     let media_type = document.media_type.as_deref();
     match (media_type, document.manifests, document.config, document.layers) {
         (None | Some(OCI_INDEX | DOCKER_INDEX), Some(entries), None, None) => choose(entries),
@@ -252,7 +252,7 @@ fn choose(entries: Vec<Blob>) -> Result<Selected, ManifestError> {
                 .map(|platform| format!("{}/{}", platform.os, platform.architecture))
                 .collect();
             let found = if names.is_empty() { "none at all".into() } else { names.join(", ") };
-            Err(ManifestError::Platform { found: super::fault::shown(found.as_bytes()) })
+            Err(ManifestError::Platform { found: shown(found.as_bytes()) })
         }
     }
 }
@@ -283,7 +283,7 @@ fn image(config: &Blob, layers: &[Blob], limits: &Limits) -> Result<Manifest, Ma
             "application/vnd.oci.image.layer.v1.tar+zstd"
             | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Compression::Zstd,
             _ => {
-                let media_type = media_type.chars().take(120).collect();
+                let media_type = shown(media_type.as_bytes());
                 return Err(ManifestError::LayerKind { layer, media_type });
             }
         };
