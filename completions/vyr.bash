@@ -151,6 +151,9 @@ _vyr() {
             vyr__subcmd__artifact,sign)
                 cmd="vyr__subcmd__artifact__subcmd__sign"
                 ;;
+            vyr__subcmd__bench,image)
+                cmd="vyr__subcmd__bench__subcmd__image"
+                ;;
             vyr__subcmd__bench,net)
                 cmd="vyr__subcmd__bench__subcmd__net"
                 ;;
@@ -583,12 +586,38 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__bench)
-            opts="-h --data-dir --json --help task node plan net"
+            opts="-h --data-dir --json --help task node plan net image"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__bench__subcmd__image)
+            opts="-h --rounds --quick --out --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --rounds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -520,13 +520,14 @@ complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "task" -d 'The task engine beside bare Wasmtime'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -581,6 +582,12 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l quick -d 'A quick look: 3 rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l quick -d 'A quick look: 3 rounds of a small image, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1111,6 +1111,17 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(image)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 rounds of a small image, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -1265,8 +1276,14 @@ _vyr__subcmd__bench_commands() {
 'node:A node beside a reference that pays for transport and disk alone' \
 'plan:The plan compiler, from 10 to 10,000 clients' \
 'net:Changes of a server with 1,000 peers, and who notices' \
+'image:An image to a root disk, beside mksquashfs by hand' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__image_commands] )) ||
+_vyr__subcmd__bench__subcmd__image_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench image commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__net_commands] )) ||
 _vyr__subcmd__bench__subcmd__net_commands() {

@@ -2,6 +2,8 @@
 //!
 //! Without the variable the committed files are compared with what would be written. Inputs found
 //! by a fuzzer are added by hand under names that begin with `found-`; they are left alone.
+//!
+//! It is long because it has the seeds of every target, a list each.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -355,4 +355,9 @@ pub(crate) enum BenchCommand {
     /// plans beside `wg` and `nft` by hand, and counts what other peers lose. Writes a report, and
     /// appends the raw samples to net.jsonl. Needs root. Exit code 1: a target was missed.
     Net(Box<vyr_bench::net::Options>),
+    /// An image to a root disk, beside mksquashfs by hand
+    ///
+    /// Makes an image, builds its disk and a squashfs of the same stream in turns, writes a report with
+    /// raw samples and tables. Needs tar2sqfs, mksquashfs and gzip. Exit code 1: a target was missed.
+    Image(Box<vyr_bench::image::Options>),
 }

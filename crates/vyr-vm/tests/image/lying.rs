@@ -33,12 +33,14 @@ enum Answer {
     Status(u16, Vec<String>),
 }
 
+/// What was asked: path and range.
+type Asked = Mutex<Vec<(String, Option<String>)>>;
+
 /// A hostile server on loopback. Its threads end with their connections.
 struct Server {
     address: String,
     answers: Arc<Mutex<BTreeMap<String, Answer>>>,
-    /// What was asked: path and range.
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Arc<Asked>,
 }
 
 impl Server {
@@ -46,7 +48,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let answers: Arc<Mutex<BTreeMap<String, Answer>>> = Arc::default();
-        let asked: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
+        let asked: Arc<Asked> = Arc::default();
         let shared = (Arc::clone(&answers), Arc::clone(&asked));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -100,7 +102,7 @@ impl Server {
 fn serve(
     stream: &TcpStream,
     answers: &Mutex<BTreeMap<String, Answer>>,
-    asked: &Mutex<Vec<(String, Option<String>)>>,
+    asked: &Asked,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut out = stream;
