@@ -121,9 +121,13 @@ impl Problem for LayerError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Invalid { .. } | Self::DiffId { .. } => {
+            Self::Invalid { .. } => {
                 Some("build the image again with a tool that follows the OCI specification".into())
             }
+            Self::DiffId { .. } => Some(
+                "its blob was damaged here or made wrong: remove it and pull the image again"
+                    .into(),
+            ),
             Self::TooLarge { .. } => {
                 Some("make a smaller image: fewer files, or data on a volume".into())
             }

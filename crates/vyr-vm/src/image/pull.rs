@@ -145,8 +145,8 @@ enum Origin<'a> {
 }
 
 impl Images {
-    /// Pulls an image. Whoever is killed in the middle leaves partial files, which the next pull
-    /// goes on with; `remove` undoes nothing, because an image that nobody runs does nothing.
+    /// Pulls an image. Who is killed in the middle leaves partial files, which the next pull goes on
+    /// with. An image that nobody builds does nothing; its blobs may be removed at any time.
     ///
     /// # Errors
     /// See [`PullError`].
