@@ -23,6 +23,7 @@ pub mod arms;
 pub mod environment;
 pub mod events;
 pub mod guests;
+pub mod image;
 pub mod ingress;
 pub mod memory;
 pub mod net;

@@ -24,6 +24,7 @@ pub mod bundle;
 pub mod channel;
 mod checks;
 pub mod hello;
+pub mod image;
 pub mod journal;
 pub mod keys;
 pub mod mutate;
@@ -77,6 +78,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("guest_data", channel::guest_data),
     ("guest_messages", channel::guest_messages),
     ("client_hello", hello::client_hello),
+    ("image_layers", image::image_layers),
+    ("image_documents", image::image_documents),
 ];
 
 /// The target of this name.

@@ -314,6 +314,33 @@ const BUNDLE: &[&str] = &[
     "\n%%\n",
 ];
 
+const LAYER: &[&str] = &[
+    ".wh.",
+    ".wh..wh..opq",
+    "GNU.sparse.major=1\n",
+    "24 SCHILY.xattr.user.a=b\n",
+    "18 linkpath=usr/a\n",
+    "/",
+    "\n%%\n",
+    "\u{1f}",
+];
+
+const IMAGE: &[&str] = &[
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "+encrypted",
+    "\"urls\":[\"x\"]",
+    "\"manifests\":[]",
+    "\"architecture\":\"amd64\"",
+    "\"schemaVersion\":1",
+    "18446744073709551615",
+    "SIGRTMIN+30",
+    "web:x:4294967295:",
+    "[::1]:5000/",
+    "\n%%\n",
+];
+
 /// The words of a target.
 pub fn words(name: &str) -> Vec<&'static [u8]> {
     let lists: &[&[&str]] = match name {
@@ -341,6 +368,8 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         "vyr_lock" => &[LOCK],
         "plan_json" => &[JSON, PLAN],
         "bundle" => &[BUNDLE, JSON, ARMOR],
+        "image_layers" => &[TAR, LAYER],
+        "image_documents" => &[JSON, IMAGE],
         "plan_texts" => {
             &[PLACES, SITE, &["age1", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "::ffff:"]]
         }

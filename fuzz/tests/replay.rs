@@ -60,7 +60,7 @@ targets! {
     digest canonical_json units strict_json manifest wasm_config wasm_head referrer signature
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
-    network_words bundle guest_frames guest_data guest_messages client_hello
+    network_words bundle guest_frames guest_data guest_messages client_hello image_layers image_documents
 }
 
 fn replay(name: &str) {
@@ -259,9 +259,17 @@ mod seeded_defects {
         assert!(record == 0 || record > message, "a piece of a hello was believed");
     }
 
+    /// Takes every kind of entry that a layer's headers name.
+    fn kinds_believed(input: &[u8]) {
+        let [layer, ..] = parts::<3>(input);
+        let headers = layer.chunks_exact(512).filter(|block| &block[257..262] == b"ustar");
+        let mut kinds = headers.map(|header| header[156]);
+        assert!(kinds.all(|kind| b"0123456xgLS".contains(&kind)), "an unknown kind was taken");
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 9] = [
+        let defects: [(&str, vyr_fuzz::Target); 10] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
@@ -271,6 +279,7 @@ mod seeded_defects {
             ("bundle", lengths_unchecked),
             ("guest_data", offset_believed),
             ("client_hello", one_record_only),
+            ("image_layers", kinds_believed),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.

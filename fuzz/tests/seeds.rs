@@ -112,6 +112,7 @@ fn seeds() -> Seeds {
     for (name, content) in vyr_fuzz::hello::seeds() {
         add("client_hello", name, &content);
     }
+    images(&mut add);
     seeds
 }
 
@@ -772,6 +773,27 @@ fn network(add: Add<'_>) {
     add(name, "array-for-object", br#"{"link_key":["vyr-a"]}"#);
     add(name, "noise", b"Welcome to nas!\n");
     add(name, "endless", b"vyrn\xff\xff\xff\xff{");
+}
+
+fn images(add: Add<'_>) {
+    use vyr_fuzz::image::{seed_documents, seed_index, seed_layers};
+    let layers = seed_layers();
+    add("image_layers", "three", &layers);
+    add("image_layers", "cut", &layers[..1700]);
+    // One entry's name and kind; the target repairs checksums.
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = layers.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    for (name, kind) in [("pipe", b'6'), ("sparse", b'S'), ("block", b'4'), ("global", b'g')] {
+        add("image_layers", name, &with(512 + 156, &[kind]));
+    }
+    add("image_layers", "up", &with(512, b"../x\0"));
+    add("image_layers", "twice", &with(512, b"lib\0"));
+    add("image_layers", "zeros", &[0; 2048]);
+    add("image_documents", "image", &seed_documents());
+    add("image_documents", "index", &seed_index());
 }
 
 fn archives(add: Add<'_>) {

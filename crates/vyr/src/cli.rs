@@ -1,6 +1,7 @@
 //! What can be typed: the tree of commands, from which help, completions and manual pages come.
 
 mod client;
+mod image;
 mod ingress;
 mod network;
 mod node;
@@ -15,6 +16,9 @@ use vyr_base::{Digest, parse_bytes, parse_duration_ms};
 pub(crate) use client::{
     ClientAddArgs, ClientCommand, ClientExportArgs, ClientLsArgs, ClientMoveArgs, ClientRevokeArgs,
     ClientRotateArgs, Format, Revoked,
+};
+pub(crate) use image::{
+    ImageBuildArgs, ImageCommand, ImagePullArgs, ImageResolveArgs, RegistryAccess,
 };
 pub(crate) use ingress::{IngressArgs, IngressCommand};
 pub(crate) use network::{
@@ -77,6 +81,9 @@ pub(crate) enum Command {
     /// Build, sign, store and move artifacts
     #[command(subcommand)]
     Artifact(ArtifactCommand),
+    /// Take in container images by digest, and make root disks of them
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Submit tasks, and see what became of them
     #[command(subcommand)]
     Task(TaskCommand),
@@ -357,4 +364,10 @@ pub(crate) enum BenchCommand {
     /// streams and with new connections, writes a report with raw samples, tables and a plot. Exit
     /// code 1: a target was missed.
     Ingress(Box<vyr_bench::ingress::Options>),
+
+    /// An image to a root disk, beside mksquashfs by hand
+    ///
+    /// Makes an image, builds its disk and a squashfs of the same stream in turns, writes a report with
+    /// raw samples and tables. Needs tar2sqfs, mksquashfs and gzip. Exit code 1: a target was missed.
+    Image(Box<vyr_bench::image::Options>),
 }

@@ -6,6 +6,7 @@ mod client;
 mod doctor;
 mod events;
 mod generate;
+mod image;
 mod ingress;
 mod key;
 mod link;
@@ -50,6 +51,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Key(command) => key::run(&open()?, command, json),
         Command::Artifact(command) => artifact::run(&open()?, command, json),
+        Command::Image(command) => image::run(&open()?, command, json),
         Command::Task(command) => task::run(&place()?, command, json),
         Command::State(command) => state::run(&place()?, command, json),
         Command::Sched(command) => sched::run(place, command, json),

@@ -16,6 +16,7 @@ mod daemon;
 mod forged;
 mod guests;
 mod hostile;
+mod image;
 mod ingress;
 mod interface;
 mod judge;

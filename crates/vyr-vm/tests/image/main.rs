@@ -1,0 +1,10 @@
+//! Images, from real tools, a real registry and hostile ones.
+
+mod compare;
+mod disk;
+mod hostile;
+mod lying;
+mod maker;
+mod merge;
+mod place;
+mod refused;
