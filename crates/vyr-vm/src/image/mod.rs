@@ -16,7 +16,7 @@
 //! read JSON; `unpack` decompresses, `archive` reads tar, `scan`, `tree`, `emit` and `merge` make
 //! one stream of many layers; `users` finds the user; `disk` runs tar2sqfs and keeps the result.
 //!
-//! Invariants, each with a test in `tests/`:
+//! Invariants, each with a test in `tests/image/`, killed processes in `vyr`:
 //! 1. No byte of a blob is used that does not belong to the digest that was asked for.
 //! 2. No name in a layer ever becomes a path of the host.
 //! 3. A blob and a disk are whole under their digest, or absent, whenever the process is killed.

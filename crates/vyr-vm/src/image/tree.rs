@@ -4,7 +4,7 @@
 //! followed from the image's root, as tools that unpack inside a root directory do; the last part of
 //! a name never is.
 //!
-//! Invariants, each held by a test below:
+//! Invariants, each held by a test in `tests/image/merge.rs` or `hostile.rs`:
 //! 1. A whiteout hides what lower layers have and nothing of its own layer, wherever it stands.
 //! 2. What has a name has its bytes, also when every other name of it was hidden.
 //! 3. No path is longer than Linux can open, whatever symlinks lengthen it.
