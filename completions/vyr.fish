@@ -33,6 +33,7 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "up" -d 'Run a node in the f
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "status" -d 'Say whether a node is running, and what it is doing'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "key" -d 'Make, list and trust signing keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "artifact" -d 'Build, sign, store and move artifacts'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "image" -d 'Take in container images by digest, and make root disks of them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "task" -d 'Submit tasks, and see what became of them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "state" -d 'Make, bind and list what tasks keep between them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "traces" -d 'Watch tasks as they are accepted, run and end'
@@ -153,6 +154,31 @@ complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcom
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l dry-run -d 'Only say what would go'
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand artifact; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "pull" -d 'Take in an image by its digest, from a registry or an OCI layout'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "resolve" -d 'Print the digest that a tag means now'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "show" -d 'Show an image that is here: its layers, what it runs, its root disk'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and not __fish_seen_subcommand_from pull resolve show build" -f -a "build" -d 'Make the read-only root disk of an image that was pulled'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l layout -d 'Read from the directory of an OCI layout instead' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from resolve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -l again -d 'Build it although it is there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand task; and not __fish_seen_subcommand_from submit ls show cancel output logs wait receipt" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -520,14 +546,15 @@ complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "task" -d 'The task engine beside bare Wasmtime'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -577,7 +604,17 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l only -d 'Only these parts' -r -f -a "change\t'A change of a server with 1,000 peers'
+pings\t'Who notices such a change'
+rollback\t'A plan that locks out, taken back'
+throughput\t'What a tunnel carries, and its processor time'
+latency\t'Packets beside a load'
+rotate\t'A client\'s next key'
+rebuild\t'A router from its bundle'
+failover\t'One of two servers killed'"
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l append -d 'Append the report, a line of JSON, to this file [default: net.jsonl in DIR]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l against -d 'Compare this build with another one: the path of its `vyr`' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l quick -d 'A quick look: 3 rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l json -d 'Print one JSON object on stdout and nothing else there'
@@ -590,6 +627,12 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l quick -d 'A quick look: 3 small rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l quick -d 'A quick look: 3 rounds of a small image, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

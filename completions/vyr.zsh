@@ -220,6 +220,68 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(image)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__image_commands" \
+"*::: :->image" \
+&& ret=0
+
+    case $state in
+    (image)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-image-command-$line[1]:"
+        case $line[1] in
+            (pull)
+_arguments "${_arguments_options[@]}" : \
+'(--auth-file --plain-http)--layout=[Read from the directory of an OCI layout instead]:DIR:_files' \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::image -- REGISTRY/REPOSITORY@sha256\:.., or with --layout a digest if the layout has several images:_default' \
+&& ret=0
+;;
+(resolve)
+_arguments "${_arguments_options[@]}" : \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- The image'\''s name with its tag:_default' \
+&& ret=0
+;;
+(show)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The image, as it was pulled:_default' \
+&& ret=0
+;;
+(build)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--again[Build it although it is there]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':digest -- The image, as it was pulled:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (task)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -1104,7 +1166,17 @@ _arguments "${_arguments_options[@]}" : \
 (net)
 _arguments "${_arguments_options[@]}" : \
 '--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((change\:"A change of a server with 1,000 peers"
+pings\:"Who notices such a change"
+rollback\:"A plan that locks out, taken back"
+throughput\:"What a tunnel carries, and its processor time"
+latency\:"Packets beside a load"
+rotate\:"A client'\''s next key"
+rebuild\:"A router from its bundle"
+failover\:"One of two servers killed"))' \
 '--out=[Where the report goes]:DIR:_files' \
+'--append=[Append the report, a line of JSON, to this file \[default\: net.jsonl in DIR\]]:FILE:_files' \
+'--against=[Compare this build with another one\: the path of its \`vyr\`]:BASE:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--quick[A quick look\: 3 rounds, no verdicts]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
@@ -1120,6 +1192,17 @@ _arguments "${_arguments_options[@]}" : \
 '--vyr=[The \`vyr\` to measure \[default\: this one\]]:FILE:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--quick[A quick look\: 3 small rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(image)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'--out=[Where the report goes]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 rounds of a small image, no verdicts]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -1168,6 +1251,7 @@ _vyr_commands() {
 'status:Say whether a node is running, and what it is doing' \
 'key:Make, list and trust signing keys' \
 'artifact:Build, sign, store and move artifacts' \
+'image:Take in container images by digest, and make root disks of them' \
 'task:Submit tasks, and see what became of them' \
 'state:Make, bind and list what tasks keep between them' \
 'traces:Watch tasks as they are accepted, run and end' \
@@ -1280,8 +1364,14 @@ _vyr__subcmd__bench_commands() {
 'plan:The plan compiler, from 10 to 10,000 clients' \
 'net:Changes of a server with 1,000 peers, and who notices' \
 'ingress:An ingress beside HAProxy with as many threads' \
+'image:An image to a root disk, beside mksquashfs by hand' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__image_commands] )) ||
+_vyr__subcmd__bench__subcmd__image_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench image commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__ingress_commands] )) ||
 _vyr__subcmd__bench__subcmd__ingress_commands() {
@@ -1423,6 +1513,36 @@ _vyr__subcmd__graph_commands() {
 _vyr__subcmd__history_commands() {
     local commands; commands=()
     _describe -t commands 'vyr history commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image_commands] )) ||
+_vyr__subcmd__image_commands() {
+    local commands; commands=(
+'pull:Take in an image by its digest, from a registry or an OCI layout' \
+'resolve:Print the digest that a tag means now' \
+'show:Show an image that is here\: its layers, what it runs, its root disk' \
+'build:Make the read-only root disk of an image that was pulled' \
+    )
+    _describe -t commands 'vyr image commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__build_commands] )) ||
+_vyr__subcmd__image__subcmd__build_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image build commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__pull_commands] )) ||
+_vyr__subcmd__image__subcmd__pull_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image pull commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__resolve_commands] )) ||
+_vyr__subcmd__image__subcmd__resolve_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image resolve commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__image__subcmd__show_commands] )) ||
+_vyr__subcmd__image__subcmd__show_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr image show commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__ingress_commands] )) ||
 _vyr__subcmd__ingress_commands() {
