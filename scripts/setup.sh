@@ -91,8 +91,8 @@ if [[ $task == test ]]; then
     fi
 fi
 if [[ $full ]]; then
-    want qemu-system-x86_64 qemu-system-x86 "emulates the machine whose power goes off"
-    want mkfs.ext4 e2fsprogs "makes the file system of that machine"
+    want qemu-system-x86_64 qemu-system-x86 "emulates machines: one whose power goes off, and routers"
+    want mkfs.ext4 e2fsprogs "makes the file systems of those machines"
 fi
 
 if ((${#packages[@]} > 0)); then
