@@ -238,7 +238,7 @@ impl Computer {
         let mut peers: Vec<&str> = peers.lines().collect();
         peers.sort_unstable();
         let rest = self.shell(
-            "ip -o link show type wireguard | cat; ip route show proto 86; ip -6 route show proto 86
+            "ip -br link show type wireguard; ip route show proto 86; ip -6 route show proto 86
              nft=/usr/libexec/nft; [ -e $nft ] || nft=nft; $nft -s list ruleset",
         );
         format!("{}\n{rest}", peers.join("\n"))

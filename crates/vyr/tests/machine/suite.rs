@@ -24,7 +24,8 @@ const MAY_NOT_RUN: &str = "kernel::without_wireguard_nothing_is_begun: the kerne
 fn tests() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--offline", "--package", "vyr-net", "--test", "host", "--no-run"]);
+    // With the whole workspace, so that what `cargo xtask ci` has built is built no second time.
+    command.args(["test", "--offline", "--workspace", "--test", "host", "--no-run"]);
     command.args(["--message-format", "json"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         command.arg("--release");
