@@ -21,5 +21,5 @@ demo-network: ## a network planned, applied, locked out of and rebuilt while pac
 test: ## run every check there is
 	scripts/setup.sh test cargo xtask ci
 
-test-full: ## the same at full size, with power cuts, fuzzing, the demo and a million tasks
+test-full: ## the same at full size, with emulated machines, fuzzing, the demo and a million tasks
 	scripts/setup.sh test-full cargo xtask ci --full

@@ -103,7 +103,7 @@ if [[ $task == test ]]; then
     fi
 fi
 if [[ $full ]]; then
-    want mkfs.ext4 e2fsprogs "makes the file system of that machine"
+    want mkfs.ext4 e2fsprogs "makes the file systems of those machines"
 fi
 
 if ((${#packages[@]} > 0)); then

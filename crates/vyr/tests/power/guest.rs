@@ -14,35 +14,27 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use rustix::mount::{MountFlags, mount};
-use rustix::system::finit_module;
+use anyhow::Context;
+use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 use vyr_base::{Digest, Hasher};
 use vyr_journal::{Body, Event, TaskState};
 use vyr_journal_sql::Reader;
 
+use crate::emulated::inside;
+
 /// Where things are in the initramfs; the other side puts them there.
 pub(crate) const VYR: &str = "/vyr";
 pub(crate) const TRUST: &str = "/allowed_signers";
-pub(crate) const MODULES: &str = "/modules";
 
 /// The only argument, `from=N`: contents of older events were looked at before.
 pub(crate) const FROM: &str = "from=";
 
 const DATA: &str = "/disk/data";
-
-/// MODULE_INIT_COMPRESSED_FILE of linux/module.h: the kernel unpacks it itself.
-const COMPRESSED: i32 = 4;
-
-/// Devices appear, and a node starts, within a small part of this.
-const HANG: Duration = Duration::from_secs(240);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Rows of the journal in one read.
 const ROWS: u64 = 512;
@@ -73,20 +65,8 @@ pub(crate) fn live() -> anyhow::Error {
 }
 
 fn serve() -> anyhow::Result<()> {
-    for (kind, at) in
-        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
-    {
-        fs::create_dir_all(at)?;
-        mount(kind, at, kind, MountFlags::empty(), None).with_context(|| format!("mount {at}"))?;
-    }
-    load_modules()?;
-    let port = until("the port", || {
-        let name = fs::read_dir("/sys/class/virtio-ports").ok()?.flatten().next()?.file_name();
-        OpenOptions::new().read(true).write(true).open(Path::new("/dev").join(name)).ok()
-    })?;
-    until("the disk", || Path::new("/dev/vda").exists().then_some(()))?;
-    fs::create_dir_all("/disk")?;
-    mount("/dev/vda", "/disk", "ext4", MountFlags::NOATIME, None).context("mount the disk")?;
+    let port = inside::begin()?;
+    inside::mount_disk("/disk", MountFlags::NOATIME)?;
     settle()?;
     let from = std::env::args().find_map(|word| word.strip_prefix(FROM)?.parse().ok());
     let found = look(from.context("from which event?")?)?;
@@ -95,7 +75,7 @@ fn serve() -> anyhow::Result<()> {
     (&port).write_all(line.as_bytes())?;
 
     let mut node = vyr(&["up"]).stdout(Stdio::inherit()).spawn().context("vyr up")?;
-    let socket = until("the node", || {
+    let socket = inside::until("the node", || {
         if let Ok(Some(ended)) = node.try_wait() {
             // The line is looked for by whoever reads the console.
             println!("vyr up ended: {ended}");
@@ -111,30 +91,6 @@ fn vyr(arguments: &[&str]) -> Command {
     let mut command = Command::new(VYR);
     command.args(["--data-dir", DATA]).args(arguments).stdin(Stdio::null());
     command
-}
-
-fn load_modules() -> anyhow::Result<()> {
-    let mut modules: Vec<PathBuf> =
-        fs::read_dir(MODULES)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    // Their names begin with their place in the order.
-    modules.sort();
-    for module in modules {
-        let flags = if module.extension().is_some_and(|end| end != "ko") { COMPRESSED } else { 0 };
-        finit_module(File::open(&module)?, c"", flags)
-            .with_context(|| format!("load {}", module.display()))?;
-    }
-    Ok(())
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    let start = Instant::now();
-    loop {
-        match look() {
-            Some(seen) => return Ok(seen),
-            None if start.elapsed() > HANG => bail!("{what} does not appear"),
-            None => thread::sleep(LOOK_AGAIN),
-        }
-    }
 }
 
 /// What a person writes before the first start: whom to trust, and how much to do at once. Few at

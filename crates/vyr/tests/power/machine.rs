@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,13 +11,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::disk::Disk;
-use crate::{guest, image, nbd};
+use crate::emulated::emulator;
+use crate::{guest, nbd};
 
 /// Enough for two processes that compile and run guests; an initramfs is in it twice for a moment.
-const MEMORY_MIB: &str = "1024";
-
-/// Of a console, when something is wrong.
-const CONSOLE_LINES: usize = 60;
+const MEMORY_MIB: u32 = 1024;
 
 /// A line of the report; most of it are faults.
 const LINE_BYTES_MAX: usize = 4 << 20;
@@ -43,21 +41,10 @@ impl Machine {
         }
         let served = nbd::serve(&export, Arc::clone(disk)).expect("an export");
         let listener = UnixListener::bind(&port).expect("a socket");
-        let mut command = Command::new("qemu-system-x86_64");
+        let word = format!("{}{from}", guest::FROM);
+        let initramfs = directory.join("initramfs");
+        let mut command = emulator::command(MEMORY_MIB, &initramfs, &word, &console, &port);
         command
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-machine", "microvm,accel=tcg,rtc=on", "-cpu", "max"])
-            .args(["-m", MEMORY_MIB, "-smp", "1"])
-            .arg("-kernel")
-            .arg(image::kernel())
-            .arg("-initrd")
-            .arg(directory.join("initramfs"))
-            .args(["-append", &format!("{} {}{from}", APPEND.join(" "), guest::FROM)])
-            .args(["-chardev", &format!("file,id=console,path={}", console.display())])
-            .args(["-serial", "chardev:console"])
-            .args(["-chardev", &format!("socket,id=port,path={}", port.display())])
-            .args(["-device", "virtio-serial-device"])
-            .args(["-device", "virtserialport,chardev=port,name=vyr"])
             // `writeback` tells the guest that there is a cache which has to be flushed, and passes
             // its flushes on; `unsafe` would drop them.
             .args([
@@ -67,9 +54,7 @@ impl Machine {
                     export.display()
                 ),
             ])
-            .args(["-device", "virtio-blk-device,drive=disk"])
-            .args(["-device", "virtio-rng-device"])
-            .stdin(Stdio::null());
+            .args(["-device", "virtio-blk-device,drive=disk"]);
         let emulator = command.spawn().expect("qemu starts");
         let (disk, served) = (Arc::clone(disk), Some(served));
         let machine = Self { emulator, disk, export: served, socket: export, console };
@@ -82,26 +67,6 @@ impl Machine {
         self.console.clone()
     }
 }
-
-/// The end of what a machine said on its console.
-pub(crate) fn end_of(console: &Path) -> String {
-    let text = String::from_utf8_lossy(&fs::read(console).unwrap_or_default()).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
-}
-
-/// To the kernel, and after `--` to process 1. An emulated time stamp counter is not calibrated in
-/// finite time, so its rate is told; a panic ends the machine.
-const APPEND: [&str; 8] = [
-    "console=ttyS0",
-    "quiet",
-    "loglevel=4",
-    "panic=-1",
-    "tsc_early_khz=1000000",
-    "no_timer_check",
-    "mitigations=off",
-    "--",
-];
 
 impl Drop for Machine {
     fn drop(&mut self) {

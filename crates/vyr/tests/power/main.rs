@@ -35,6 +35,8 @@
 //! Without the usual harness, because process 1 of the machine is this program.
 
 mod disk;
+#[path = "../emulated/mod.rs"]
+mod emulated;
 mod guest;
 mod guests;
 mod image;
@@ -46,7 +48,6 @@ mod nbd;
 mod random;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,6 +58,7 @@ use vyr_api::Client;
 use vyr_api::control::put_artifact_request::Part;
 
 use crate::disk::Disk;
+use crate::emulated::emulator;
 use crate::guest::Found;
 use crate::guests::Signer;
 use crate::known::Notes;
@@ -120,17 +122,8 @@ fn trial(name: &str, body: fn()) -> Trial {
     })
 }
 
-/// Sees to it that there can be a machine; says so if not.
 fn can_run(test: &str) -> bool {
-    let Err(reason) = image::prepare() else { return true };
-    println!("not run: {reason}");
-    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
-        let log = OpenOptions::new().append(true).create(true).open(log);
-        // One write, so that lines of tests at once do not mix.
-        log.and_then(|mut log| log.write_all(format!("{test}: {reason}\n").as_bytes()))
-            .expect("the log can be written");
-    }
-    false
+    emulator::can_run(test, &[])
 }
 
 fn block<T>(work: impl Future<Output = T>) -> T {
@@ -246,7 +239,7 @@ impl Run {
                 let expected = matches!(moment, Moment::Boot(_)) && *self.disk.off().borrow();
                 drop(machine);
                 if !expected {
-                    self.fault(format!("{why}: {}", machine::end_of(&console)));
+                    self.fault(format!("{why}: {}", emulator::end_of(&console)));
                 }
             }
         }
@@ -329,7 +322,7 @@ impl Run {
         };
         drop(machine);
         if let Err(why) = cut {
-            self.fault(format!("{why}: {}", machine::end_of(&console)));
+            self.fault(format!("{why}: {}", emulator::end_of(&console)));
         }
         // What was answered before the cut is still read.
         if !load.is_finished() && tokio::time::timeout(HANG, load).await.is_err() {
