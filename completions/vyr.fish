@@ -505,7 +505,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subco
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "task" -d 'The task engine beside bare Wasmtime'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net" -f -a "net" -d 'Tunnels, changes of a server with 1,000 peers, recovery, and who notices'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -555,7 +555,17 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l only -d 'Only these parts' -r -f -a "change\t'A change of a server with 1,000 peers'
+pings\t'Who notices such a change'
+rollback\t'A plan that locks out, taken back'
+throughput\t'What a tunnel carries, and its processor time'
+latency\t'Packets beside a load'
+rotate\t'A client\'s next key'
+rebuild\t'A router from its bundle'
+failover\t'One of two servers killed'"
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l append -d 'Append the report, a line of JSON, to this file [default: net.jsonl in DIR]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l against -d 'Compare this build with another one: the path of its `vyr`' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l quick -d 'A quick look: 3 rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from net" -l json -d 'Print one JSON object on stdout and nothing else there'

@@ -1052,7 +1052,17 @@ _arguments "${_arguments_options[@]}" : \
 (net)
 _arguments "${_arguments_options[@]}" : \
 '--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((change\:"A change of a server with 1,000 peers"
+pings\:"Who notices such a change"
+rollback\:"A plan that locks out, taken back"
+throughput\:"What a tunnel carries, and its processor time"
+latency\:"Packets beside a load"
+rotate\:"A client'\''s next key"
+rebuild\:"A router from its bundle"
+failover\:"One of two servers killed"))' \
 '--out=[Where the report goes]:DIR:_files' \
+'--append=[Append the report, a line of JSON, to this file \[default\: net.jsonl in DIR\]]:FILE:_files' \
+'--against=[Compare this build with another one\: the path of its \`vyr\`]:BASE:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
 '--quick[A quick look\: 3 rounds, no verdicts]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
@@ -1212,7 +1222,7 @@ _vyr__subcmd__bench_commands() {
 'task:The task engine beside bare Wasmtime' \
 'node:A node beside a reference that pays for transport and disk alone' \
 'plan:The plan compiler, from 10 to 10,000 clients' \
-'net:Changes of a server with 1,000 peers, and who notices' \
+'net:Tunnels, changes of a server with 1,000 peers, recovery, and who notices' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
 }

@@ -79,6 +79,7 @@ if [[ $task == test ]]; then
     want ip iproute2 "makes the networks in which they are tried"
     want wg-quick wireguard-tools "reads our configurations with a program that is not ours"
     want wireguard-go wireguard-go "carries tunnels where the kernel has no WireGuard"
+    want iperf3 iperf3 "loads the tunnels that vyr bench net measures"
     want age age "opens our recovery bundles with a program that is not ours"
     want zbarimg zbar-tools "reads our QR codes as a telephone does"
     # Debian's package starts a server and will again at each boot: nobody asked for that here.

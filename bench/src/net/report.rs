@@ -247,9 +247,10 @@ impl Report {
              brackets the 95 % interval of the median. `ms` of a change are of the whole process, \
              from start to end. `gap_ms` is the longest time between two answers. Processor time \
              of the device's and the router's data plane and of both ends of `iperf3`; what the \
-             kernel does in the name of none of them is not in it. A device that had asked before \
-             its router was back asks again every 5 s: the first packet of a rebuild is of one \
-             that asks then.",
+             kernel does in the name of none of them is not in it. The device of a rebuild has \
+             asked for its router just before, and WireGuard asks again after 5 s: that is in the \
+             first packet's time, `rebuilt_s` is of `vyr rebuild` alone. A server that dies is \
+             noticed at once: `s` is from its end until a packet passed by the second file.",
             self.environment.cpu_model,
             self.environment.cpus,
             self.environment.kernel,
