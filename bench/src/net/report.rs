@@ -268,7 +268,9 @@ impl Report {
             let found = Estimate::of(&self.ratios(case, figure, HEAD, BY_HAND))?;
             Some(vec![case.to_owned(), figure.to_owned(), interval(&found)])
         };
-        let by_hand = plot::BESIDE.iter().filter_map(|(_, case, figure)| ratio(case, figure));
+        let tunnel = plot::BESIDE.iter().map(|(_, case, figure)| (*case, *figure));
+        let beside = tunnel.chain([(CHANGE, "ms")]);
+        let by_hand = beside.filter_map(|(case, figure)| ratio(case, figure));
         out.extend(table("By what is typed", &["case", "figure", "ratio"], by_hand.collect()));
         let compared = self.compared.iter().map(|of| {
             let ratio = of.ratio.as_ref().map_or("-".into(), interval);
