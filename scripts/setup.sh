@@ -86,6 +86,7 @@ if [[ $task == test ]]; then
     want ip iproute2 "makes the networks in which they are tried"
     want wg-quick wireguard-tools "reads our configurations with a program that is not ours"
     want wireguard-go wireguard-go "carries tunnels where the kernel has no WireGuard"
+    want iperf3 iperf3 "loads the tunnels that vyr bench net measures"
     want age age "opens our recovery bundles with a program that is not ours"
     want zbarimg zbar-tools "reads our QR codes as a telephone does"
     want qemu-system-x86_64 qemu-system-x86 "runs microVMs, and the machine whose power goes off"

@@ -247,13 +247,15 @@ impl Columns<'_> {
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(48)
-            .build_cartesian_2d(0.0..width, 0.0..most)
+            // Names are below what is drawn.
+            .build_cartesian_2d(0.0..width, -0.1 * most..most)
             .map_err(failed)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
             .disable_x_axis()
             .x_labels(0)
+            .y_label_formatter(&|y| if *y < 0.0 { String::new() } else { format!("{y:.1}") })
             .light_line_style(TRANSPARENT)
             .label_style((FONT, 12))
             .draw()
@@ -281,7 +283,7 @@ impl Columns<'_> {
             .legend(|(x, y)| Circle::new((x + 8, y), 5, BLUE.filled()));
         let names = self.columns.iter().enumerate().map(|(n, (name, _))| {
             let style = (FONT, 12).into_font().color(&BLACK);
-            let at = (n as f64 + 0.5, 0.03 * most);
+            let at = (n as f64 + 0.5, -0.03 * most);
             EmptyElement::at(at) + Text::new(name.clone(), (-30, -6), style)
         });
         chart.draw_series(names).map_err(failed)?;

@@ -82,6 +82,7 @@ pub(super) fn rebuilds(sides: &[Side], number: usize) -> Result<Vec<Sample>> {
         wires.lower()?;
         wires.burn(router)?;
         let blank = wires.host(place)?;
+        // Nobody answers it yet.
         wires.raise(&conf)?;
         let (trust, identity) =
             (town.desk.text("site/operators.allowed_signers")?, town.desk.text("nas/keys/backup")?);

@@ -247,9 +247,10 @@ impl Report {
              brackets the 95 % interval of the median. `ms` of a change are of the whole process, \
              from start to end. `gap_ms` is the longest time between two answers. Processor time \
              of the device's and the router's data plane and of both ends of `iperf3`; what the \
-             kernel does in the name of none of them is not in it. A device that had asked before \
-             its router was back asks again every 5 s: the first packet of a rebuild is of one \
-             that asks then.",
+             kernel does in the name of none of them is not in it. The device of a rebuild has \
+             asked for its router just before, and WireGuard asks again after 5 s: that is in the \
+             first packet's time, `rebuilt_s` is of `vyr rebuild` alone. A server that dies is \
+             noticed at once: `s` is from its end until a packet passed by the second file.",
             self.environment.cpu_model,
             self.environment.cpus,
             self.environment.kernel,
@@ -267,7 +268,9 @@ impl Report {
             let found = Estimate::of(&self.ratios(case, figure, HEAD, BY_HAND))?;
             Some(vec![case.to_owned(), figure.to_owned(), interval(&found)])
         };
-        let by_hand = plot::BESIDE.iter().filter_map(|(_, case, figure)| ratio(case, figure));
+        let tunnel = plot::BESIDE.iter().map(|(_, case, figure)| (*case, *figure));
+        let beside = tunnel.chain([(CHANGE, "ms")]);
+        let by_hand = beside.filter_map(|(case, figure)| ratio(case, figure));
         out.extend(table("By what is typed", &["case", "figure", "ratio"], by_hand.collect()));
         let compared = self.compared.iter().map(|of| {
             let ratio = of.ratio.as_ref().map_or("-".into(), interval);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::place::{Ear, Job};
 use super::town::{KEYS, Town};
-use super::wires::{Host, PLACES, PRINTER, Wires};
+use super::wires::{Host, MTU, PLACES, PRINTER, Wires};
 use super::{BY_HAND, Side, ping};
 use crate::rounds::alternate;
 use crate::sample::Sample;
@@ -59,6 +59,11 @@ impl Maker<'_> {
             }
         };
         wires.forwards()?;
+        // Packets of another size would be another work.
+        for (space, link) in [(&wires.device, &wires.tunnel), (&router.space, &wires.link)] {
+            let told = space.run("ip", &["-o", "link", "show", "dev", link], "")?;
+            ensure!(told.contains(&format!(" mtu {MTU} ")), "{}: {told}", self.name());
+        }
         Ok((wires, router))
     }
 

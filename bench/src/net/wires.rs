@@ -30,6 +30,9 @@ pub(super) const PLACES: [Place; 2] = [
     Place { name: "spare", outside: "192.168.77.6", inside: "192.168.78.2", number: 22 },
 ];
 
+/// WireGuard's own, and what a plan gives these links.
+pub(super) const MTU: &str = "1420";
+
 /// A host behind the routers.
 pub(super) const PRINTER: &str = "192.168.78.9";
 const DEVICE: &str = "192.168.77.9";
@@ -184,6 +187,3 @@ impl Wires {
         self.device.ip(&format!("route add {INSIDE} dev {}\n", self.tunnel))
     }
 }
-
-/// WireGuard's own, and what a plan gives these links.
-const MTU: &str = "1420";

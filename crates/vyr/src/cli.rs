@@ -352,11 +352,13 @@ pub(crate) enum BenchCommand {
     /// with raw samples, tables and a plot. Exit code 1: a target was missed, or this build is
     /// slower than BASE.
     Plan(Box<vyr_bench::plan::Options>),
-    /// Changes of a server with 1,000 peers, and who notices
+    /// Tunnels, changes of a server with 1,000 peers, recovery, and who notices
     ///
-    /// Makes a server and a client in network namespaces of this machine, with wireguard-go, applies
-    /// plans beside `wg` and `nft` by hand, and counts what other peers lose. Writes a report, and
-    /// appends the raw samples to net.jsonl. Needs root. Exit code 1: a target was missed.
+    /// Makes servers and clients in network namespaces of this machine, with wireguard-go, beside
+    /// what is typed by hand with `wg`, `ip` and `nft`. Measures what a tunnel carries and costs,
+    /// how long packets wait beside a load, and what people lose when a plan, a key or a router
+    /// changes. Writes a report and a plot, and appends the raw samples to a file. Needs root, and
+    /// iperf3 for loads. Exit code 1: a target was missed, or this build is slower than BASE.
     Net(Box<vyr_bench::net::Options>),
     /// An ingress beside HAProxy with as many threads
     ///
