@@ -552,7 +552,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subco
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "task" -d 'The task engine beside bare Wasmtime'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "net" -d 'Changes of a server with 1,000 peers, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "net" -d 'Tunnels, changes of a server with 1,000 peers, recovery, and who notices'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r

@@ -1362,7 +1362,7 @@ _vyr__subcmd__bench_commands() {
 'task:The task engine beside bare Wasmtime' \
 'node:A node beside a reference that pays for transport and disk alone' \
 'plan:The plan compiler, from 10 to 10,000 clients' \
-'net:Changes of a server with 1,000 peers, and who notices' \
+'net:Tunnels, changes of a server with 1,000 peers, recovery, and who notices' \
 'ingress:An ingress beside HAProxy with as many threads' \
 'image:An image to a root disk, beside mksquashfs by hand' \
     )
