@@ -1,7 +1,7 @@
 //! PROXY v2, received by a program that is not ours: HAProxy.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -44,7 +44,8 @@ fn haproxy(directory: &std::path::Path) -> Option<(HaProxy, SocketAddr)> {
             let mut haproxy = HaProxy(started.expect("it starts"));
             wait_for("HAProxy listens", || {
                 assert!(haproxy.0.try_wait().expect("a child").is_none(), "HAProxy has ended");
-                TcpListener::bind(address).is_err()
+                // Not by listening there, which would keep it from doing so.
+                TcpStream::connect(address).is_ok()
             });
             Some((haproxy, address))
         }
