@@ -83,7 +83,11 @@ impl Router {
             self.space.run(program, arguments, "").expect("it answers")
         };
         let table = run("nft", &["-s", "list", "ruleset"]);
+        // In whatever order they are there.
         let peers = run("wg", &["show", &self.link, "allowed-ips"]);
+        let mut peers: Vec<&str> = peers.lines().collect();
+        peers.sort_unstable();
+        let peers = peers.join("\n");
         let addresses = run("ip", &["-o", "-4", "address", "show", "dev", &self.link]);
         format!("{table}{peers}{addresses}")
     }
