@@ -53,8 +53,9 @@ fn when_descriptors_run_out_clients_wait_and_nobody_is_dropped() {
     assert!(echoed(b"before"));
     assert_eq!(ingress.status()["accept_pauses"], 0);
     let waiting = socket(AddressFamily::INET6, SocketType::STREAM, None).expect("a descriptor");
+    // A thread gives itself its name.
+    wait_for("both carriers", || carriers().len() == 2);
     let states = carriers();
-    assert_eq!(states.len(), 2);
     let enough = getrlimit(Resource::Nofile).current.expect("a limit");
     allow(3);
     let before = waits(&states);
