@@ -16,7 +16,7 @@ use crate::output;
 /// Bytes of a question in one message.
 const PIECE: usize = 256 << 10;
 
-/// Says so that nobody needs to know whether a node runs.
+/// The way to ask it; whether a node runs makes no difference to who asks.
 pub(super) fn here(place: &Place) -> Result<Host> {
     Ok(match Link::found(place)? {
         Some(link) => Host::Node(Box::new(OverLink(link))),
