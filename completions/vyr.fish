@@ -43,10 +43,10 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "verify" -d 'Check a receipt
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "checkpoint" -d 'Print a signed checkpoint over all events there are'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "node" -d 'The node of this data directory'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "init" -d 'Begin a site: draw its prefix, write commented files'
-complete -c vyr -n "__fish_vyr_needs_command" -f -a "lock" -d 'Allocate what the intent needs: addresses, the next epoch. Writes vyr.lock'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "lock" -d 'Allocate what the intent needs: addresses, digests of images, the next epochs. Writes vyr.lock'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "check" -d 'Compile the site, prove its invariants, run its contracts. Writes nothing'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "plan" -d 'Compile the site and show what would change. Writes nothing but what it is told to'
-complete -c vyr -n "__fish_vyr_needs_command" -f -a "diff" -d 'Compare two plans by what they mean: who gains or loses reach to what'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "diff" -d 'Compare two plans by what they mean: what changes, and who gains or loses reach to what'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "history" -d 'List the plans that led here, and who approved them'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "explain" -d 'Say where something comes from, or what happens to packets'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "graph" -d 'Show who is connected to what, and who reaches what'
@@ -60,6 +60,12 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "rebuild" -d 'Make this blan
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "server" -d 'This host\'s own keys'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "ingress" -d 'Carry connections to ready backends: TLS by server name, raw TCP by port'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "deploy" -d 'Bring the site\'s services to this node: lock, plan, sign, and carry the plan out'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "ps" -d 'List instances, and say why a slot is not as it should be'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "logs" -d 'Print what an instance wrote'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "exec" -d 'Run a program beside an instance\'s own'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "release" -d 'What services were made of, and what became of their deploys'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "secret" -d 'What services are told and nobody else: age files in the site'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bench" -d 'Measure this build beside its references'
@@ -285,6 +291,7 @@ complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcom
 complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand node; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the node\'s public key, as a line for `vyr verify --trust`'
 complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l secrets -d 'The age recipient to which secrets of its services are encrypted; made on first use'
 complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand node; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand init" -l name -d 'The site\'s name [default: the directory\'s]' -r
@@ -294,7 +301,11 @@ complete -c vyr -n "__fish_vyr_using_subcommand init" -l schemas -d 'Only write 
 complete -c vyr -n "__fish_vyr_using_subcommand init" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand lock" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l update -d 'Ask again what the tags mean now: that of a service, or all' -r
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l release -d 'Take an IPv4 address back that its service does not ask for any more' -r
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand lock" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand lock" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
 complete -c vyr -n "__fish_vyr_using_subcommand lock" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand lock" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand check" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
@@ -429,10 +440,43 @@ complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l data-dir -d 'Where k
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l anyway -d 'Go on even if the old node answers'
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand rebuild" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from key" -f -a "key" -d 'Print the public key of a link of a host, making the private one if there is none'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from rotate ls key" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from rotate ls key" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from rotate ls key" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from rotate ls key" -f -a "rotate" -d 'Give a server another key for an interface, without a gap'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from rotate ls key" -f -a "ls" -d 'List the keys of servers: which is in use, which takes over, which were given up'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and not __fish_seen_subcommand_from rotate ls key" -f -a "key" -d 'Print the public key of a link of a host, making the private one if there is none'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l interface -d 'What clients connect to [default: the only one that the server carries]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l public-key -d 'With --stage: the public key, as vyr server key printed it on the server [default: asks the server of --node for it]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l port -d 'With --stage: the UDP port [default: the next one that the server does not listen at]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l node -d 'Ask the server elsewhere: a machine of the plan, or an address [default: this host]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l stage -d 'Give it a second key, beside the one in use'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l retire -d 'The second key is the only one from now on, if all devices have moved'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l force -d 'With --retire: also if some have not; they are named, and cut off until they have a new file'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l revoke -d 'The keys that were retired are refused for good'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l abort -d 'Take the second key out again'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l node -d 'Ask the server elsewhere: a machine of the plan, or an address [default: this host]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l remote-vyr -d 'The program on the other host' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l remote-data-dir -d 'The data directory on the other host [default: what it takes itself]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l machine -d 'The name of this host in the plan [default: as it was confirmed, else its host name]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l backend -d 'Where WireGuard runs [default: as it was confirmed, else the kernel, if it has it]' -r -f -a "kernel\t'In the kernel'
+userspace\t'In a process for each link, reached over its UAPI socket'"
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l sockets -d 'The directory of UAPI sockets [default: /var/run/wireguard]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l live -d 'Ask the server who has moved to the key that takes over, and when each last shook hands'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l node -d 'Another host: a machine of the plan, or an address' -r
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l remote-vyr -d 'The program on the other host' -r
@@ -516,6 +560,94 @@ complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand client; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l key -d 'Approve the plan with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l expires -d 'How long that approval counts, such as 1h' -r
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l update -d 'Ask registries again what tags mean now: that of a service, or all' -r
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l as -d 'The name of this node in the site [default: as last time, or the only one]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l no-wait -d 'Do not wait until it is in force'
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand deploy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ps" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ps" -l why -d 'Say for each slot what is wanted, what runs, and the one thing it waits for'
+complete -c vyr -n "__fish_vyr_using_subcommand ps" -s a -l all -d 'List what has ended too'
+complete -c vyr -n "__fish_vyr_using_subcommand ps" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ps" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand logs" -l from -d 'Begin with this line' -r
+complete -c vyr -n "__fish_vyr_using_subcommand logs" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand logs" -s f -l follow -d 'Go on with what it writes from now on'
+complete -c vyr -n "__fish_vyr_using_subcommand logs" -s t -l timestamps -d 'Print the time of each line'
+complete -c vyr -n "__fish_vyr_using_subcommand logs" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand logs" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -s u -l user -d 'Run as this user of the image' -r
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -s w -l workdir -d 'Start in this directory' -r
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -s e -l env -d 'Set a variable; nothing secret: who may list processes in the instance sees it' -r
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -s i -l interactive -d 'Pass standard input on'
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -s t -l tty -d 'Give it a terminal'
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -f -a "ls" -d 'List the releases that the site\'s plans had, newest first'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -f -a "show" -d 'Show what a release is made of'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -f -a "receipt" -d 'Show the receipt of a deploy: what was brought here, by whom, and how it ended'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from show" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from show" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -l out -d 'Where it is written [default: stdout]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -f -a "set" -d 'Give secrets a value: from stdin, or from a file'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -f -a "ls" -d 'Print the names of a service\'s secrets; never a value'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -f -a "rm" -d 'Remove secrets'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -f -a "rotate" -d 'Give secrets that are there another value, or encrypt all of them anew'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -f -a "confirm-none" -d 'Write down that a service has no secrets'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -l service -d 'The service' -r
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -l identity -d 'What opens them: an age identity file or an ssh-ed25519 private key, readable by you alone' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -l exact -d 'Take every byte, also the line\'s end of a value of one line'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from ls" -l service -d 'The service' -r
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from ls" -l identity -d 'What opens them: an age identity file or an ssh-ed25519 private key, readable by you alone' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rm" -l service -d 'The service' -r
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rm" -l identity -d 'What opens them: an age identity file or an ssh-ed25519 private key, readable by you alone' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rm" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rm" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rm" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l service -d 'The service' -r
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l identity -d 'What opens them: an age identity file or an ssh-ed25519 private key, readable by you alone' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l exact -d 'Take every byte, also the line\'s end of a value of one line'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from confirm-none" -l service -d 'The service' -r
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from confirm-none" -l identity -d 'What opens them: an age identity file or an ssh-ed25519 private key, readable by you alone' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from confirm-none" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from confirm-none" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from confirm-none" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand secret; and __fish_seen_subcommand_from confirm-none" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand sched; and not __fish_seen_subcommand_from status top bench" -s h -l help -d 'Print help (see more with \'--help\')'

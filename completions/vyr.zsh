@@ -537,6 +537,7 @@ _arguments "${_arguments_options[@]}" : \
             (key)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--secrets[The age recipient to which secrets of its services are encrypted; made on first use]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -561,7 +562,11 @@ _arguments "${_arguments_options[@]}" : \
 (lock)
 _arguments "${_arguments_options[@]}" : \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--update=[Ask again what the tags mean now\: that of a service, or all]::SERVICE:_default' \
+'--release=[Take an IPv4 address back that its service does not ask for any more]:ADDRESS:_default' \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -587,7 +592,8 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"
+services\:"Images, instances, ingress"))' \
 ":: :_vyr__subcmd__plan_commands" \
 "*::: :->plan" \
 && ret=0
@@ -610,7 +616,8 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"
+services\:"Images, instances, ingress"))' \
 && ret=0
 ;;
         esac
@@ -624,8 +631,7 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::before -- sha256\:.. of plans/, a file, `applied`, `intent` or `empty`:_default' \
-'::after -- The other one:_default' \
+'*::words -- network (the default) or services; then two of\: sha256\:.. of plans/, a file, `applied`, `intent`, `empty` \[default\: applied intent\]:_default' \
 && ret=0
 ;;
 (history)
@@ -635,7 +641,8 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::kind:((network\:"WireGuard, addresses, routes, firewall"))' \
+'::kind:((network\:"WireGuard, addresses, routes, firewall"
+services\:"Images, instances, ingress"))' \
 && ret=0
 ;;
 (explain)
@@ -645,7 +652,7 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on stdout and nothing else there]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':id -- An address, prefix, rule, key, name or invariant; or where packets come from:_default' \
+':id -- An address, prefix, rule, key, name, slot or invariant; or where packets come from:_default' \
 '::to -- Where packets go\: client\:ID, lan\:INTERFACE, internet, an address, a prefix..:_default' \
 '::service -- With which protocol and port\: any, icmp, tcp/443..:_default' \
 && ret=0
@@ -849,7 +856,50 @@ _arguments "${_arguments_options[@]}" : \
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:vyr-server-command-$line[1]:"
         case $line[1] in
-            (key)
+            (rotate)
+_arguments "${_arguments_options[@]}" : \
+'--interface=[What clients connect to \[default\: the only one that the server carries\]]:NAME:_default' \
+'--public-key=[With --stage\: the public key, as vyr server key printed it on the server \[default\: asks the server of --node for it\]]:KEY:_default' \
+'--port=[With --stage\: the UDP port \[default\: the next one that the server does not listen at\]]:PORT:_default' \
+'--node=[Ask the server elsewhere\: a machine of the plan, or an address \[default\: this host\]]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--stage[Give it a second key, beside the one in use]' \
+'--retire[The second key is the only one from now on, if all devices have moved]' \
+'--force[With --retire\: also if some have not; they are named, and cut off until they have a new file]' \
+'--revoke[The keys that were retired are refused for good]' \
+'--abort[Take the second key out again]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':server -- The server:_default' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--node=[Ask the server elsewhere\: a machine of the plan, or an address \[default\: this host\]]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
+'--remote-vyr=[The program on the other host]:PATH:_default' \
+'--remote-data-dir=[The data directory on the other host \[default\: what it takes itself\]]:DIR:_default' \
+'--machine=[The name of this host in the plan \[default\: as it was confirmed, else its host name\]]:NAME:_default' \
+'--backend=[Where WireGuard runs \[default\: as it was confirmed, else the kernel, if it has it\]]:WHERE:((kernel\:"In the kernel"
+userspace\:"In a process for each link, reached over its UAPI socket"))' \
+'--sockets=[The directory of UAPI sockets \[default\: /var/run/wireguard\]]:DIR:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--live[Ask the server who has moved to the key that takes over, and when each last shook hands]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::server -- Only this server:_default' \
+&& ret=0
+;;
+(key)
 _arguments "${_arguments_options[@]}" : \
 '--node=[Another host\: a machine of the plan, or an address]:NAME|ssh://[USER@]HOST[:PORT]:_default' \
 '--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
@@ -1014,6 +1064,199 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':which -- The device, or one public key of it:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(deploy)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--key=[Approve the plan with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'--expires=[How long that approval counts, such as 1h]:TIME:_default' \
+'--update=[Ask registries again what tags mean now\: that of a service, or all]::SERVICE:_default' \
+'--as=[The name of this node in the site \[default\: as last time, or the only one\]]:NODE:_default' \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--no-wait[Do not wait until it is in force]' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::path -- The directory of a site \[default\: the nearest parent with a site.toml\]:_files' \
+&& ret=0
+;;
+(ps)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--why[Say for each slot what is wanted, what runs, and the one thing it waits for]' \
+'-a[List what has ended too]' \
+'--all[List what has ended too]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::of -- Only of this service, SERVICE/PROCESS or slot:_default' \
+&& ret=0
+;;
+(logs)
+_arguments "${_arguments_options[@]}" : \
+'--from=[Begin with this line]:NUMBER:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'-f[Go on with what it writes from now on]' \
+'--follow[Go on with what it writes from now on]' \
+'-t[Print the time of each line]' \
+'--timestamps[Print the time of each line]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':target -- An instance, or a slot, SERVICE/PROCESS or service\: its newest:_default' \
+&& ret=0
+;;
+(exec)
+_arguments "${_arguments_options[@]}" : \
+'-u+[Run as this user of the image]:USER:_default' \
+'--user=[Run as this user of the image]:USER:_default' \
+'-w+[Start in this directory]:DIR:_default' \
+'--workdir=[Start in this directory]:DIR:_default' \
+'*-e+[Set a variable; nothing secret\: who may list processes in the instance sees it]:NAME=VALUE:_default' \
+'*--env=[Set a variable; nothing secret\: who may list processes in the instance sees it]:NAME=VALUE:_default' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'-i[Pass standard input on]' \
+'--interactive[Pass standard input on]' \
+'-t[Give it a terminal]' \
+'--tty[Give it a terminal]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':target -- An instance, or a slot, SERVICE/PROCESS or service\: its newest:_default' \
+'*::argv -- The program and its arguments:_default' \
+&& ret=0
+;;
+(release)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__release_commands" \
+"*::: :->release" \
+&& ret=0
+
+    case $state in
+    (release)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-release-command-$line[1]:"
+        case $line[1] in
+            (ls)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::service -- Only of this service:_default' \
+&& ret=0
+;;
+(show)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':release -- Its digest, or the first hex digits of it:_default' \
+&& ret=0
+;;
+(receipt)
+_arguments "${_arguments_options[@]}" : \
+'--out=[Where it is written \[default\: stdout\]]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::deploy -- The deploy \[default\: the last\]:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(secret)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__secret_commands" \
+"*::: :->secret" \
+&& ret=0
+
+    case $state in
+    (secret)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-secret-command-$line[1]:"
+        case $line[1] in
+            (set)
+_arguments "${_arguments_options[@]}" : \
+'--service=[The service]:SERVICE:_default' \
+'--identity=[What opens them\: an age identity file or an ssh-ed25519 private key, readable by you alone]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--exact[Take every byte, also the line'\''s end of a value of one line]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::secrets -- What, and where its value is:_default' \
+&& ret=0
+;;
+(ls)
+_arguments "${_arguments_options[@]}" : \
+'--service=[The service]:SERVICE:_default' \
+'--identity=[What opens them\: an age identity file or an ssh-ed25519 private key, readable by you alone]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(rm)
+_arguments "${_arguments_options[@]}" : \
+'--service=[The service]:SERVICE:_default' \
+'--identity=[What opens them\: an age identity file or an ssh-ed25519 private key, readable by you alone]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::names -- Which:_default' \
+&& ret=0
+;;
+(rotate)
+_arguments "${_arguments_options[@]}" : \
+'--service=[The service]:SERVICE:_default' \
+'--identity=[What opens them\: an age identity file or an ssh-ed25519 private key, readable by you alone]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--exact[Take every byte, also the line'\''s end of a value of one line]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::secrets -- What, and where its value is:_default' \
+&& ret=0
+;;
+(confirm-none)
+_arguments "${_arguments_options[@]}" : \
+'--service=[The service]:SERVICE:_default' \
+'--identity=[What opens them\: an age identity file or an ssh-ed25519 private key, readable by you alone]:FILE:_files' \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
         esac
@@ -1261,10 +1504,10 @@ _vyr_commands() {
 'checkpoint:Print a signed checkpoint over all events there are' \
 'node:The node of this data directory' \
 'init:Begin a site\: draw its prefix, write commented files' \
-'lock:Allocate what the intent needs\: addresses, the next epoch. Writes vyr.lock' \
+'lock:Allocate what the intent needs\: addresses, digests of images, the next epochs. Writes vyr.lock' \
 'check:Compile the site, prove its invariants, run its contracts. Writes nothing' \
 'plan:Compile the site and show what would change. Writes nothing but what it is told to' \
-'diff:Compare two plans by what they mean\: who gains or loses reach to what' \
+'diff:Compare two plans by what they mean\: what changes, and who gains or loses reach to what' \
 'history:List the plans that led here, and who approved them' \
 'explain:Say where something comes from, or what happens to packets' \
 'graph:Show who is connected to what, and who reaches what' \
@@ -1278,6 +1521,12 @@ _vyr_commands() {
 'server:This host'\''s own keys' \
 'ingress:Carry connections to ready backends\: TLS by server name, raw TCP by port' \
 'client:People'\''s devices' \
+'deploy:Bring the site'\''s services to this node\: lock, plan, sign, and carry the plan out' \
+'ps:List instances, and say why a slot is not as it should be' \
+'logs:Print what an instance wrote' \
+'exec:Run a program beside an instance'\''s own' \
+'release:What services were made of, and what became of their deploys' \
+'secret:What services are told and nobody else\: age files in the site' \
 'sched:Show how the kernel guides the threads that run guests' \
 'doctor:Say what this machine offers, what it does not, and why' \
 'bench:Measure this build beside its references' \
@@ -1472,6 +1721,11 @@ _vyr__subcmd__confirm_commands() {
     local commands; commands=()
     _describe -t commands 'vyr confirm commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__deploy_commands] )) ||
+_vyr__subcmd__deploy_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr deploy commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__diff_commands] )) ||
 _vyr__subcmd__diff_commands() {
     local commands; commands=()
@@ -1498,6 +1752,11 @@ _vyr__subcmd__events_commands() {
 _vyr__subcmd__events__subcmd__rebuild_commands() {
     local commands; commands=()
     _describe -t commands 'vyr events rebuild commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__exec_commands] )) ||
+_vyr__subcmd__exec_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr exec commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__explain_commands] )) ||
 _vyr__subcmd__explain_commands() {
@@ -1602,6 +1861,11 @@ _vyr__subcmd__lock_commands() {
     local commands; commands=()
     _describe -t commands 'vyr lock commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__logs_commands] )) ||
+_vyr__subcmd__logs_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr logs commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__metrics_commands] )) ||
 _vyr__subcmd__metrics_commands() {
     local commands; commands=()
@@ -1649,10 +1913,39 @@ _vyr__subcmd__plan__subcmd__sign_commands() {
     local commands; commands=()
     _describe -t commands 'vyr plan sign commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__ps_commands] )) ||
+_vyr__subcmd__ps_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr ps commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__rebuild_commands] )) ||
 _vyr__subcmd__rebuild_commands() {
     local commands; commands=()
     _describe -t commands 'vyr rebuild commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__release_commands] )) ||
+_vyr__subcmd__release_commands() {
+    local commands; commands=(
+'ls:List the releases that the site'\''s plans had, newest first' \
+'show:Show what a release is made of' \
+'receipt:Show the receipt of a deploy\: what was brought here, by whom, and how it ended' \
+    )
+    _describe -t commands 'vyr release commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__release__subcmd__ls_commands] )) ||
+_vyr__subcmd__release__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr release ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__release__subcmd__receipt_commands] )) ||
+_vyr__subcmd__release__subcmd__receipt_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr release receipt commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__release__subcmd__show_commands] )) ||
+_vyr__subcmd__release__subcmd__show_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr release show commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__rollback_commands] )) ||
 _vyr__subcmd__rollback_commands() {
@@ -1688,9 +1981,47 @@ _vyr__subcmd__sched__subcmd__top_commands() {
     local commands; commands=()
     _describe -t commands 'vyr sched top commands' commands "$@"
 }
+(( $+functions[_vyr__subcmd__secret_commands] )) ||
+_vyr__subcmd__secret_commands() {
+    local commands; commands=(
+'set:Give secrets a value\: from stdin, or from a file' \
+'ls:Print the names of a service'\''s secrets; never a value' \
+'rm:Remove secrets' \
+'rotate:Give secrets that are there another value, or encrypt all of them anew' \
+'confirm-none:Write down that a service has no secrets' \
+    )
+    _describe -t commands 'vyr secret commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__secret__subcmd__confirm-none_commands] )) ||
+_vyr__subcmd__secret__subcmd__confirm-none_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr secret confirm-none commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__secret__subcmd__ls_commands] )) ||
+_vyr__subcmd__secret__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr secret ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__secret__subcmd__rm_commands] )) ||
+_vyr__subcmd__secret__subcmd__rm_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr secret rm commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__secret__subcmd__rotate_commands] )) ||
+_vyr__subcmd__secret__subcmd__rotate_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr secret rotate commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__secret__subcmd__set_commands] )) ||
+_vyr__subcmd__secret__subcmd__set_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr secret set commands' commands "$@"
+}
 (( $+functions[_vyr__subcmd__server_commands] )) ||
 _vyr__subcmd__server_commands() {
     local commands; commands=(
+'rotate:Give a server another key for an interface, without a gap' \
+'ls:List the keys of servers\: which is in use, which takes over, which were given up' \
 'key:Print the public key of a link of a host, making the private one if there is none' \
     )
     _describe -t commands 'vyr server commands' commands "$@"
@@ -1699,6 +2030,16 @@ _vyr__subcmd__server_commands() {
 _vyr__subcmd__server__subcmd__key_commands() {
     local commands; commands=()
     _describe -t commands 'vyr server key commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__server__subcmd__ls_commands] )) ||
+_vyr__subcmd__server__subcmd__ls_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr server ls commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__server__subcmd__rotate_commands] )) ||
+_vyr__subcmd__server__subcmd__rotate_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr server rotate commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__state_commands] )) ||
 _vyr__subcmd__state_commands() {

@@ -30,7 +30,10 @@ pub mod keys;
 pub mod mutate;
 pub mod network;
 pub mod plan;
+pub mod secrets;
 pub mod sections;
+pub mod service;
+pub mod services;
 pub mod signing;
 mod sshsig;
 pub mod store;
@@ -80,6 +83,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client_hello", hello::client_hello),
     ("image_layers", image::image_layers),
     ("image_documents", image::image_documents),
+    ("service_toml", service::service_toml),
+    ("service_json", service::service_json),
+    ("refused_files", service::refused_files),
+    ("services_plan", services::services_plan),
+    ("secrets_file", secrets::secrets_file),
 ];
 
 /// The target of this name.

@@ -66,16 +66,14 @@ const FAULTS_MAX: usize = 4 * 201;
 
 fn files(site: &str, clients: Option<&str>, contracts: Option<&str>) -> Files {
     Files {
-        site: Source::new("site.toml", site),
         clients: clients.map(|text| Source::new("clients.toml", text)),
-        signers: None,
         contracts: contracts.map(|text| Source::new("c.toml", text)).into_iter().collect(),
-        lock: None,
+        ..Files::new(Source::new("site.toml", site))
     }
 }
 
 /// Faults say where in the text, and say it in lines that a terminal takes.
-fn faults(found: &[Diagnostic], texts: &[(&str, &str)]) {
+pub(crate) fn faults(found: &[Diagnostic], texts: &[(&str, &str)]) {
     assert!(!found.is_empty() && found.len() <= FAULTS_MAX, "{} faults", found.len());
     for fault in found {
         assert!(fault.is_error() && !fault.what.is_empty());
@@ -257,6 +255,7 @@ pub fn vyr_lock(input: &[u8]) {
     let again: BTreeSet<&str> = written.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(again, lines, "a line has a second spelling");
     assert_eq!(Lock::parse(&Source::new("vyr.lock", &*written)).expect("its own text"), lock);
+    crate::services::locked(&lock);
     let intent = files(SITE, Some(CLIENTS), None).read().expect("the small site");
     let _ = lock.stale(&intent, None);
     let Ok(mended) = allocate(&intent, &lock, None) else { return };

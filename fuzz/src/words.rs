@@ -341,6 +341,67 @@ const IMAGE: &[&str] = &[
     "\n%%\n",
 ];
 
+const SERVICE: &[&str] = &[
+    "[processes.http]",
+    "[[routes]]",
+    "[env]",
+    "memory = \"128Mi\"",
+    "127Mi",
+    "cpu = 0.25",
+    "cpu = 64.001",
+    "scale = { min = 1, max = 2 }",
+    "protocol = \"udp\"",
+    "privileged = true",
+    "dockerfile = \"x\"",
+    "hostname = \"a.example\"",
+    "proxy_protocol = true",
+    "none = true",
+    "required = [\"KEY\"]",
+    "ports = []",
+    "\"manifest_digest\":",
+    "\"scale\":1",
+    "\"routes\":[]",
+    "sha256:",
+    "web/http/0",
+    "*.example",
+    "\\u0000",
+];
+
+const SERVICES: &[&str] = &[
+    "\"kind\":\"services\"",
+    "\"kind\":\"network\"",
+    "\"state\":\"draining\"",
+    "\"memory_bytes\":1",
+    "\"mode\":\"tcp_raw\"",
+    "\"default\":true",
+    "\"service\":null",
+    "\"secrets\":null",
+    "\"address\":\"::\"",
+    "\"node\":\"beta\"",
+    "web/http/1",
+    "fd3a:91c2:77e0:ffff::/64",
+    "198.51.100.8",
+];
+
+const OTHER_TOOLS: &[&str] = &[
+    "PK\u{3}\u{4}",
+    "ustar",
+    "services:\n",
+    "  image: a\n",
+    "apiVersion: v1\n",
+    "kind: Pod\n",
+    "FROM a\n",
+    "ARG a\n",
+    "{{ .Values.a }}",
+    "job \"a\" {\n",
+    "[Unit]\nExecStart=",
+    "web: a\n",
+    "#!/",
+    "Dockerfile",
+    ".tar.gz",
+    "\n%%\n",
+];
+
 /// The words of a target.
 pub fn words(name: &str) -> Vec<&'static [u8]> {
     let lists: &[&[&str]] = match name {
@@ -376,6 +437,11 @@ pub fn words(name: &str) -> Vec<&'static [u8]> {
         "network_words" => &[JSON, NETWORK],
         "guest_frames" | "guest_data" | "guest_messages" => &[GUEST],
         "client_hello" => &[TLS],
+        "service_toml" => &[TOML, SERVICE],
+        "service_json" => &[JSON, SERVICE],
+        "refused_files" => &[OTHER_TOOLS],
+        "services_plan" => &[JSON, SERVICE, SERVICES],
+        "secrets_file" => &[&["# VYR_SECRETS_V1\n", "=base64:", "A=", "_B1=", "YQ==", "\r", "#"]],
         _ => &[],
     };
     lists.iter().flat_map(|list| list.iter().map(|word| word.as_bytes())).collect()

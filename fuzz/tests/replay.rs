@@ -61,6 +61,7 @@ targets! {
     allowed_signers revoked_keys trust frontier checkpoint receipt oci_layout oci_index oci_manifest blob_read import_tar
     import_graph round_trip site_toml clients_toml contracts_toml vyr_lock plan_json plan_texts
     network_words bundle guest_frames guest_data guest_messages client_hello image_layers image_documents
+    service_toml service_json refused_files services_plan secrets_file
 }
 
 fn replay(name: &str) {
@@ -267,9 +268,19 @@ mod seeded_defects {
         assert!(kinds.all(|kind| b"0123456xgLS".contains(&kind)), "an unknown kind was taken");
     }
 
+    /// Takes a value that only looks like base64 for one that is.
+    fn padding_believed(input: &[u8]) {
+        let values = input.split(|byte| *byte == b'\n').filter_map(|line| {
+            let line = str::from_utf8(line).ok()?;
+            line.split_once("=base64:").map(|(_, value)| value.len())
+        });
+        let mut lengths = values;
+        assert!(lengths.all(|length| length.is_multiple_of(4)), "padding was believed");
+    }
+
     #[test]
     fn are_found_and_replayed() {
-        let defects: [(&str, vyr_fuzz::Target); 10] = [
+        let defects: [(&str, vyr_fuzz::Target); 11] = [
             ("digest", lax_digest),
             ("strict_json", last_key_wins),
             ("trust", trust_without_arithmetic),
@@ -280,6 +291,7 @@ mod seeded_defects {
             ("guest_data", offset_believed),
             ("client_hello", one_record_only),
             ("image_layers", kinds_believed),
+            ("secrets_file", padding_believed),
         ];
         for (name, defect) in defects {
             // What no mutation is needed for shows nothing about the search.

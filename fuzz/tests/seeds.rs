@@ -109,6 +109,11 @@ fn seeds() -> Seeds {
     plans(&mut add);
     network(&mut add);
     channel(&mut add);
+    services(&mut add);
+    services_plans(&mut add);
+    for (name, content) in vyr_fuzz::secrets::seeds() {
+        add("secrets_file", name, &content);
+    }
     for (name, content) in vyr_fuzz::hello::seeds() {
         add("client_hello", name, &content);
     }
@@ -625,11 +630,8 @@ fn plans(add: Add<'_>) {
     add("contracts_toml", "office", office.as_bytes());
 
     let files = |site: &str, clients: &str| vyr_plan::Files {
-        site: vyr_base::Source::new("site.toml", site),
         clients: Some(vyr_base::Source::new("clients.toml", clients)),
-        signers: None,
-        contracts: Vec::new(),
-        lock: None,
+        ..vyr_plan::Files::new(vyr_base::Source::new("site.toml", site))
     };
     let compiled = |site: &str, clients: &str| {
         let intent = files(site, clients).read().expect("a good site");
@@ -743,6 +745,87 @@ fn channel(add: Add<'_>) {
         [("welcome", welcome), ("ended", ended), ("exec", exec), ("hello", hello)]
     {
         add("guest_messages", name, &payload(message));
+    }
+}
+
+/// The second plan of a site, and locks that speak of services.
+fn services_plans(add: Add<'_>) {
+    use vyr_fuzz::services::{plan, small};
+
+    let (lock, plan) = plan(&small());
+    add("vyr_lock", "services", lock.to_string().as_bytes());
+    let given = "service-ipv4 alpha 198.51.100.7 web";
+    let doubled = format!("{lock}service-ipv4 alpha 198.51.100.8 web\n{given}\n{given}2\n");
+    add("vyr_lock", "services-doubled", doubled.as_bytes());
+    add("services_plan", "small", &plan.to_bytes().expect("canonical"));
+    let mut spoilt = plan.clone();
+    spoilt.nodes[0].memory_bytes = 1 << 20;
+    add("services_plan", "no-room", &spoilt.to_bytes().expect("canonical"));
+    let mut spoilt = plan.clone();
+    spoilt.placements.reverse();
+    add("services_plan", "unsorted", &spoilt.to_bytes().expect("canonical"));
+    let mut spoilt = plan;
+    spoilt.placements.pop();
+    add("services_plan", "a-slot-less", &spoilt.to_bytes().expect("canonical"));
+}
+
+fn services(add: Add<'_>) {
+    use vyr_base::Source;
+    use vyr_fuzz::service::MANIFEST;
+    use vyr_service::{Release, manifest};
+
+    let examples = [
+        ("web", include_str!("../../examples/shop/services/web.toml")),
+        ("db", include_str!("../../examples/shop/services/db.toml")),
+        ("small", MANIFEST),
+    ];
+    for (name, text) in examples {
+        add("service_toml", name, text.as_bytes());
+        let read = manifest::read(name, &Source::new(name, text)).expect("an example is good");
+        add("service_json", name, &read.manifest.to_bytes());
+        let release = Release::of(&read.manifest, Digest::of(b""));
+        add("service_json", &format!("release-{name}"), &release.to_bytes());
+    }
+    add("service_json", "slot", b"web/http/0");
+    for (name, from, to) in [
+        ("floor", "256Mi", "127Mi"),
+        ("autoscale", "min = 2", "min = 2, max = 3"),
+        ("udp", "internal = 9000", "internal = 9000, protocol = \"udp\""),
+        ("build", "[env]", "[build]\n[env]"),
+        ("privileged", "version = 1", "version = 1\nprivileged = true"),
+        ("no-process", "process = \"http\"", "process = \"web\""),
+        ("no-expect", "backend_expects_proxy_protocol = true", ""),
+        ("same-name", "hostname = \"a.example\"", ""),
+        ("cpu", "0.5", "0.0005"),
+        ("two-faults", "required = [\"KEY\"]", "required = [\"key\"], none = 1"),
+        (
+            "digest",
+            "app:1",
+            "app:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+    ] {
+        assert!(MANIFEST.contains(from), "{from}");
+        add("service_toml", name, MANIFEST.replacen(from, to, 1).as_bytes());
+    }
+    let mut tar = vec![b'a'; 300];
+    tar[257..262].copy_from_slice(b"ustar");
+    for (name, file, first) in [
+        ("compose", "a", &b"services:\n  a:\n    image: b\n"[..]),
+        ("kubernetes", "a", b"---\napiVersion: v1\nkind: Pod\n"),
+        ("chart", "a", b"apiVersion: v2\nname: a\nversion: 1.0.0\n"),
+        ("template", "a", b"{{ .Values.a }}\n"),
+        ("dockerfile", "a", b"ARG V\nFROM a:${V}\n"),
+        ("zip", "a", b"PK\x03\x04"),
+        ("tar", "a", &tar),
+        ("gzip", "a.tgz", b"\x1f\x8b"),
+        ("procfile", "a", b"web: a b\n"),
+        ("nomad", "a", b"job \"a\" {\n"),
+        ("json", "a", b"{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}"),
+        ("unit", "a", b"[Unit]\n[Service]\nExecStart=/a\n"),
+        ("directory", ".", b""),
+        ("named", "shop/Dockerfile", b""),
+    ] {
+        add("refused_files", name, &join(&[file.as_bytes(), first]));
     }
 }
 

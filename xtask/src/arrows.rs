@@ -7,6 +7,7 @@
 //! edge:   vyr-api, vyr-node (where shells meet), vyr (the CLI)
 //! alone:  morpheus <- morpheus-bpf; vyr-task may import morpheus
 //! guest:  vyr-channel <- vyr-init; vyr-vm speaks with it, so it imports vyr-channel
+//! tests:  vyr-space, of which nothing is in what is shipped
 //! ```
 //!
 //! Invariants: a crate that is not in [`ALLOWED`] fails; an import that is not in its row
@@ -37,21 +38,25 @@ const ALLOWED: &[Row] = &[
     ("vyr-store", &[PURE]),
     ("vyr-journal-sql", &[PURE]),
     ("vyr-task", &[PURE, &["morpheus"]]),
-    ("vyr-net", &[PURE]),
+    ("vyr-net", &[PURE, &["vyr-space"]]),
     ("vyr-channel", &[]),
     ("vyr-init", &[&["vyr-channel"]]),
     ("vyr-vm", &[PURE, &["vyr-channel"]]),
     ("vyr-ingress", &[PURE]),
     ("vyr-api", &[PURE]),
-    ("vyr-node", &[PURE, SHELLS, MORPHEUS, &["vyr-api"]]),
-    ("vyr", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench"]]),
+    ("vyr-node", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-space"]]),
+    ("vyr", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench", "vyr-space"]]),
     ("vyr-bench", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node"]]),
     ("vyr-fuzz", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-node", "vyr-bench", "vyr-channel"]]),
     // In its tests, itself: with all its features.
     ("morpheus", &[&["morpheus"]]),
     ("morpheus-bpf", &[&["morpheus"]]),
+    ("vyr-space", &[]),
     ("xtask", &[]),
 ];
+
+/// What tests alone import.
+const TESTS_ONLY: &[&str] = &["vyr-space"];
 
 /// Checks the workspace's crates against the table.
 pub(crate) fn check(repo: &Repo) -> Vec<Fault> {
@@ -86,6 +91,12 @@ fn faults(metadata: &Value) -> Vec<Fault> {
                 faults.push(Fault::new(
                     name,
                     format!("imports {import} ({kind} dependency), and arrows point left only"),
+                ));
+            }
+            if TESTS_ONLY.contains(&import) && kind != "dev" {
+                faults.push(Fault::new(
+                    name,
+                    format!("imports {import} ({kind} dependency), which is for tests alone"),
                 ));
             }
             if import == "tokio" && PURE.contains(&name) {
@@ -123,6 +134,20 @@ mod tests {
             package("vyr-node", &[("vyr-store", None), ("tokio", None)]),
         ]);
         assert_eq!(faults(&metadata), []);
+    }
+
+    #[test]
+    fn what_is_for_tests_is_in_nothing_else() {
+        let net = |kind| {
+            faults(&workspace(&[
+                package("vyr-net", &[("vyr-space", kind)]),
+                package("vyr-space", &[]),
+            ]))
+        };
+        assert_eq!(net(Some("dev")), []);
+        for kind in [None, Some("build")] {
+            assert_eq!(net(kind).len(), 1, "{kind:?}");
+        }
     }
 
     #[test]

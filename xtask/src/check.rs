@@ -5,7 +5,9 @@ use anyhow::bail;
 use crate::fault::Fault;
 use crate::held_by::Index;
 use crate::repo::Repo;
-use crate::{arrows, bpf, dependencies, exclusions, features, guests, nongoals, promises, tidy};
+use crate::{
+    arrows, bpf, dependencies, exclusions, features, goals, guests, nongoals, promises, tidy,
+};
 
 /// Runs all of them; fails if one found a fault.
 pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
@@ -24,6 +26,7 @@ pub(crate) fn run(repo: &Repo) -> anyhow::Result<()> {
     count += report("pins", guests::verify_pins().map(|()| Vec::new()));
     count += report("promises", promises::check(repo, &index));
     count += report("nongoals", nongoals::check(repo, &index));
+    count += report("goals", goals::check(repo, &index));
     count += report("exclusions", exclusions::check(repo));
     count += report("bpf", bpf::check(repo));
     if count > 0 {

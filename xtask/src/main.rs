@@ -15,6 +15,7 @@ mod exclusions;
 mod fault;
 mod features;
 mod generate;
+mod goals;
 mod guest;
 mod guests;
 mod held_by;
@@ -44,7 +45,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Check what needs no compiler: arrows, tidiness, dependencies, pins, promises, non-goals.
+    /// Check what needs no compiler: arrows, tidiness, dependencies, pins, promises, goals, non-goals.
     Check,
     /// Run every check there is, to the end, and say what failed.
     Ci {

@@ -3,6 +3,7 @@
 //! The image has one gzip layer. A round builds its disk with Vyr, then makes a squashfs of the very
 //! stream that Vyr writes, already decompressed and merged, with mksquashfs at the same block size
 //! and level; then the same from the layer with `gzip -dc`, as a person would. Order alternates.
+//! What is in the layer was read by its pull, as always; its bytes are unpacked in each round.
 
 mod report;
 

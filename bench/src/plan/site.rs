@@ -18,11 +18,9 @@ fn key(name: &str) -> String {
 /// The files of a site with `clients` clients.
 pub fn files(clients: usize) -> Files {
     Files {
-        site: Source::new("site.toml", site()),
         clients: Some(Source::new("clients.toml", inventory(clients))),
-        signers: None,
         contracts: vec![Source::new("contracts/all.toml", contracts(clients))],
-        lock: None,
+        ..Files::new(Source::new("site.toml", site()))
     }
 }
 

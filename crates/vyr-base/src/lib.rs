@@ -1,4 +1,5 @@
-//! The words every other crate shares: digests, canonical JSON, units, exit categories.
+//! The words every other crate shares: digests, canonical JSON, units, exit categories, and how
+//! files that people write are read.
 //!
 //! Pure: values in, values out. No clock, file, socket, environment or randomness
 //! (`clippy.toml` beside this crate bans them).
@@ -9,6 +10,8 @@ pub mod canonical;
 mod category;
 mod diagnostic;
 mod digest;
+pub mod form;
+pub mod hostname;
 pub mod object;
 mod units;
 

@@ -16,9 +16,8 @@ mod read;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use vyr_base::hostname::Hostname;
 use vyr_base::{Category, Diagnostic, Digest, Problem};
-
-use crate::hostname::Hostname;
 
 /// The version of the document.
 pub(crate) const CONFIG_VERSION: u64 = 1;

@@ -30,7 +30,7 @@ use crate::count::{End, Refusal, Ticket};
 use crate::flow::{Flow, Side, Tools};
 use crate::hello::{HelloError, Sniffer};
 use crate::proxy;
-use crate::table::{Entry, Patience, Route};
+use crate::table::{Entry, Patience, Route, Taken};
 
 /// Backends that one connection tries. With the default of 2 s each, a client waits 8 s at most.
 const ATTEMPTS_MAX: usize = 4;
@@ -64,6 +64,8 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     backend: Option<Side>,
     route: Option<Arc<Route>>,
+    /// The backend in the counters.
+    taken: Option<Taken>,
     stage: Stage,
     /// From the client to the backend, and back.
     up: Flow,
@@ -106,6 +108,7 @@ impl Connection {
             peer,
             backend: None,
             route: None,
+            taken: None,
             stage: Stage::Hello(Sniffer::default(), Arc::clone(entry)),
             up: Flow::default(),
             down: Flow::default(),
@@ -240,12 +243,13 @@ impl Connection {
 
     /// Tries backends from number `attempt` on until one may answer.
     fn attempt(&mut self, attempt: usize, first: usize, now: Instant) -> Next {
-        self.backend = None;
+        (self.backend, self.taken) = (None, None);
         let Some(route) = &self.route else { return Next::Close };
         let many = route.backends.len();
         for attempt in attempt..many.min(ATTEMPTS_MAX) {
-            let address = route.backends[first.wrapping_add(attempt) % many];
-            let Ok(socket) = begin(address) else { continue };
+            let one = &route.backends[first.wrapping_add(attempt) % many];
+            let Ok(socket) = begin(one.address) else { continue };
+            self.taken = Some(Taken::new(one));
             // Writable when it is connected, and nothing before.
             self.backend = Some(Side { socket, readable: false, writable: false, hung: false });
             self.stage = Stage::Connecting { attempt, first };

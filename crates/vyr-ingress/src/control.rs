@@ -242,6 +242,14 @@ pub enum ControlError {
         /// What to do.
         hint: Option<String>,
     },
+    /// Somebody else listens at its socket.
+    #[error("whoever answers at {path} belongs to uid {owner}, and is not asked")]
+    Stranger {
+        /// The socket.
+        path: String,
+        /// Whose it is.
+        owner: u32,
+    },
     /// It was asked, and its answer is none.
     #[error("the answer of the ingress at {0} cannot be read")]
     Garbled(String),
@@ -263,6 +271,7 @@ impl Problem for ControlError {
                 _ => Category::Transient,
             },
             Self::Refused { category, .. } => *category,
+            Self::Stranger { .. } => Category::Auth,
             Self::Garbled(_) => Category::Internal,
             Self::Listen(error) => error.category(),
         }
@@ -272,6 +281,7 @@ impl Problem for ControlError {
         match self {
             Self::Silent { .. } => Some("start it: vyr ingress --config FILE".into()),
             Self::Refused { hint, .. } => hint.clone(),
+            Self::Stranger { .. } => Some("remove the socket if nobody knows what it is".into()),
             Self::Garbled(_) => None,
             Self::Listen(error) => error.hint(),
         }
@@ -292,19 +302,39 @@ pub fn status(path: &Path) -> Result<Value, ControlError> {
 /// # Errors
 /// A listener cannot be made; it does not answer, or refuses. Nothing has changed then.
 pub fn apply(config: &Config, bytes: &[u8]) -> Result<Value, ControlError> {
-    let path = &config.control;
-    let present = status(path)?;
+    let mut made = Vec::new();
+    for address in missing(config)? {
+        made.push(listen::make(address)?);
+    }
+    hand_over(config, bytes, &made)
+}
+
+/// The addresses of `config` at which its ingress does not listen yet.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub fn missing(config: &Config) -> Result<Vec<SocketAddr>, ControlError> {
+    let present = status(&config.control)?;
     let has = |address: SocketAddr| {
         let listeners = present["listeners"].as_array().into_iter().flatten();
         let address = address.to_string();
         listeners.into_iter().any(|listener| listener["address"] == *address)
     };
-    let mut made = Vec::new();
-    for listener in config.listeners.iter().filter(|listener| !has(listener.address)) {
-        made.push(listen::make(listener.address)?);
-    }
-    let descriptors: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
-    ask(path, "apply", bytes, &descriptors, "applied")
+    let addresses = config.listeners.iter().map(|listener| listener.address);
+    Ok(addresses.filter(|address| !has(*address)).collect())
+}
+
+/// The same as [`apply`] with listeners that somebody else has made, those that are [`missing`].
+///
+/// # Errors
+/// It does not answer, or refuses. Nothing has changed then.
+pub fn hand_over(
+    config: &Config,
+    bytes: &[u8],
+    listeners: &[OwnedFd],
+) -> Result<Value, ControlError> {
+    let descriptors: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
+    ask(&config.control, "apply", bytes, &descriptors, "applied")
 }
 
 fn ask(
@@ -317,6 +347,12 @@ fn ask(
     let shown = || path.display().to_string();
     let silent = |source: io::Error| ControlError::Silent { path: shown(), source };
     let mut stream = UnixStream::connect(path).map_err(silent)?;
+    // Whoever listens there must be ours: what it says is believed, and listeners are given to it.
+    let peer = sockopt::socket_peercred(&stream).map_err(|errno| silent(errno.into()))?;
+    let (owner, own) = (peer.uid.as_raw(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != own {
+        return Err(ControlError::Stranger { path: shown(), owner });
+    }
     stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(silent)?;
     stream.set_write_timeout(Some(ANSWER_TIME_MAX)).map_err(silent)?;
     let head = format!("{{\"version\":{VERSION},\"ask\":\"{what}\"}}\n");
@@ -333,6 +369,10 @@ fn ask(
     let _ = stream.shutdown(std::net::Shutdown::Write);
     let mut answer = Vec::new();
     (&stream).take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(silent)?;
+    if answer.is_empty() {
+        // It ended before it could.
+        return Err(silent(io::ErrorKind::UnexpectedEof.into()));
+    }
     let garbled = || ControlError::Garbled(shown());
     let mut answer = vyr_artifact::strict_json(&answer).map_err(|_| garbled())?;
     if answer["version"] != VERSION {

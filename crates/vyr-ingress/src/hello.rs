@@ -17,7 +17,7 @@
 //!
 //! Not here: everything about a hello that does not say where it goes. The backend judges that.
 
-use crate::hostname::{Hostname, is_address};
+use vyr_base::hostname::{Hostname, is_address};
 
 /// A hello, records included, ends within so many bytes. One with post-quantum key shares has about
 /// 1,800; eight times that leaves room for what comes.

@@ -24,7 +24,6 @@ mod control;
 mod count;
 mod flow;
 mod hello;
-mod hostname;
 mod listen;
 mod proxy;
 mod serve;
@@ -35,9 +34,9 @@ pub use config::{
     Backend, CONFIG_BYTES_MAX, Config, ConfigError, Faults, LISTENERS_MAX, Listener, Mode,
     ROUTES_MAX, Route, Timeouts,
 };
-pub use control::{Beneath, ControlError, apply, status};
+pub use control::{Beneath, ControlError, apply, hand_over, missing, status};
 pub use hello::{HELLO_BYTES_MAX, HelloError, ServerName, Sniffer};
-pub use hostname::{Hostname, HostnameError};
-pub use listen::ListenError;
+pub use listen::{ListenError, make as listen_at};
 pub use proxy::header as proxy_header;
 pub use serve::{Prepared, ServeError};
+pub use vyr_base::hostname::{Hostname, HostnameError};

@@ -87,8 +87,11 @@ impl Problem for ListenError {
     }
 }
 
-/// A new listening socket.
-pub(crate) fn make(address: SocketAddr) -> Result<OwnedFd, ListenError> {
+/// A new listening socket, as an ingress takes it.
+///
+/// # Errors
+/// The kernel does not give the address.
+pub fn make(address: SocketAddr) -> Result<OwnedFd, ListenError> {
     let made = || {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,

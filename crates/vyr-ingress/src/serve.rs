@@ -27,7 +27,7 @@ use crate::control::{self, Control, Request};
 use crate::count::Shared;
 use crate::flow::PIPES_MAX;
 use crate::listen::{self, ListenError};
-use crate::table::{Socket, Table};
+use crate::table::{Backend, Socket, Standing, Table};
 use crate::worker::{Mailbox, Order, Worker};
 
 /// How long all threads together may take to use a new table. They take it between two rounds.
@@ -239,8 +239,18 @@ impl Ingress {
         let route = |route: &Arc<crate::table::Route>| {
             json!({
                 "name": route.name,
-                "ready": route.backends.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "ready": route.backends.iter().map(|it| it.address.to_string()).collect::<Vec<_>>(),
                 "counts": route.counts.read(),
+            })
+        };
+        let backend = |(backend, standing): &(Arc<Backend>, Standing)| {
+            let open = backend.open.load(Relaxed);
+            // One that was left by everybody is nobody's business any more.
+            (*standing != Standing::Left || open > 0).then(|| {
+                json!({
+                    "route": backend.route, "address": backend.address,
+                    "ready": *standing == Standing::Ready, "open": open,
+                })
             })
         };
         let listeners = self.table.listeners.iter().zip(&self.config.listeners);
@@ -257,6 +267,7 @@ impl Ingress {
             "accept_pauses": self.shared.accept_pauses.load(Relaxed),
             "listeners": listeners.map(listener).collect::<Vec<_>>(),
             "routes": self.table.routes.iter().map(route).collect::<Vec<_>>(),
+            "backends": self.table.backends.iter().filter_map(backend).collect::<Vec<_>>(),
         })
     }
 

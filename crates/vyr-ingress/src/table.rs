@@ -3,18 +3,19 @@
 //! A table never changes. A new one is made whole, with the sockets and counters of the old one where
 //! they stay, and each thread takes it between two rounds. A connection keeps what it was given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use vyr_base::Digest;
+use vyr_base::hostname::Hostname;
 
 use crate::config::{Config, Mode};
 use crate::count::{Counts, Refusal};
 use crate::hello::ServerName;
-use crate::hostname::Hostname;
 
 /// A socket that listens. Its number is never used again, so an event of a closed one finds nothing.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Table {
     pub(crate) patience: Patience,
     pub(crate) listeners: Vec<Arc<Listener>>,
     pub(crate) routes: Vec<Arc<Route>>,
+    /// All backends of all routes, and those of before that may still have connections.
+    pub(crate) backends: Vec<(Arc<Backend>, Standing)>,
 }
 
 /// The timeouts, as durations.
@@ -70,9 +73,46 @@ pub(crate) enum Entry {
 pub(crate) struct Route {
     pub(crate) name: String,
     /// Those that are ready.
-    pub(crate) backends: Vec<SocketAddr>,
+    pub(crate) backends: Vec<Arc<Backend>>,
     pub(crate) proxy: bool,
     pub(crate) counts: Arc<Counts>,
+}
+
+/// How a table stands to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// New connections go there.
+    Ready,
+    /// It is in the configuration.
+    NotReady,
+    /// It is there no longer.
+    Left,
+}
+
+/// One that answers, of one route. It is the same in every table that has it, and in those after
+/// as long as a connection is open: who drains it has to know when it is idle.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) route: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) open: AtomicU64,
+}
+
+/// A connection to a backend, or the attempt at one; it is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Taken(Arc<Backend>);
+
+impl Taken {
+    pub(crate) fn new(backend: &Arc<Backend>) -> Self {
+        backend.open.fetch_add(1, Relaxed);
+        Self(Arc::clone(backend))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Table {
@@ -87,16 +127,46 @@ impl Table {
             let listeners = before.map_or(&[][..], |before| &before.listeners);
             listeners.iter().find(|one| one.name == name).map(|one| Arc::clone(&one.counts))
         };
-        let route = |route: &crate::config::Route| {
-            let ready = route.backends.iter().filter(|backend| backend.ready);
+        let known: HashMap<(&str, SocketAddr), &Arc<Backend>> = before
+            .map_or(&[][..], |before| &before.backends)
+            .iter()
+            .map(|(backend, _)| ((backend.route.as_str(), backend.address), backend))
+            .collect();
+        let mut backends = Vec::new();
+        let mut route = |route: &crate::config::Route| {
+            let first = backends.len();
+            for backend in &route.backends {
+                let new = || Backend {
+                    route: route.name.clone(),
+                    address: backend.address,
+                    open: AtomicU64::new(0),
+                };
+                let old = known.get(&(route.name.as_str(), backend.address));
+                let one = old.map_or_else(|| Arc::new(new()), |old| Arc::clone(old));
+                let standing = if backend.ready { Standing::Ready } else { Standing::NotReady };
+                backends.push((one, standing));
+            }
+            let ready =
+                backends[first..].iter().filter(|(_, standing)| *standing == Standing::Ready);
             Arc::new(Route {
                 name: route.name.clone(),
-                backends: ready.map(|backend| backend.address).collect(),
+                backends: ready.map(|(backend, _)| Arc::clone(backend)).collect(),
                 proxy: route.backend_expects_proxy_protocol,
                 counts: old_route(&route.name).unwrap_or_default(),
             })
         };
-        let routes: Vec<Arc<Route>> = config.routes.iter().map(route).collect();
+        let routes: Vec<Arc<Route>> = config.routes.iter().map(&mut route).collect();
+        // A connection keeps what it was given, and is counted there. A thread that still has the table
+        // of before may just begin one, so what was in that table is kept once more.
+        let stays: HashSet<*const Backend> =
+            backends.iter().map(|(backend, _)| Arc::as_ptr(backend)).collect();
+        let old = before.map_or(&[][..], |before| &before.backends).iter();
+        let left = old.filter(|(old, standing)| {
+            let in_use = *standing != Standing::Left || old.open.load(Relaxed) > 0;
+            in_use && !stays.contains(&Arc::as_ptr(old))
+        });
+        backends.extend(left.map(|(old, _)| (Arc::clone(old), Standing::Left)));
+        backends.sort_by(|(a, _), (b, _)| (&a.route, a.address).cmp(&(&b.route, b.address)));
         let entry = |mode: &Mode| match mode {
             Mode::TcpRaw { route } => Arc::new(Entry::Raw(Arc::clone(&routes[*route]))),
             Mode::TlsPassthrough { routes: places, default_route } => {
@@ -130,12 +200,14 @@ impl Table {
             },
             listeners: listeners.collect(),
             routes,
+            backends,
         }
     }
 
     /// The same with nobody to come in.
     pub(crate) fn closed(&self) -> Self {
-        Self { listeners: Vec::new(), routes: self.routes.clone(), ..*self }
+        let (routes, backends) = (self.routes.clone(), self.backends.clone());
+        Self { listeners: Vec::new(), routes, backends, ..*self }
     }
 }
 
@@ -156,6 +228,6 @@ impl Entry {
 impl Route {
     /// Where the next connection begins among the ready backends.
     pub(crate) fn turn(&self) -> usize {
-        self.counts.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        self.counts.turn.fetch_add(1, Relaxed)
     }
 }

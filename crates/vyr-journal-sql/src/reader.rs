@@ -9,7 +9,7 @@ use vyr_journal::{Body, Event, Hash, HashSource, Origin, SignedCheckpoint, TaskS
 
 use crate::error::JournalError;
 use crate::schema;
-use crate::view::{self, number};
+use crate::view::{self, DEPLOY_ENDED, NETWORK_ENDED, number};
 
 /// One row of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,9 +116,18 @@ impl Reader {
 
     /// The event in which the last change of the network ended.
     pub fn last_change(&self) -> Result<Option<u64>, JournalError> {
+        self.last_of(NETWORK_ENDED)
+    }
+
+    /// The event in which the last deploy ended.
+    pub fn last_deploy(&self) -> Result<Option<u64>, JournalError> {
+        self.last_of(DEPLOY_ENDED)
+    }
+
+    fn last_of(&self, ended: i64) -> Result<Option<u64>, JournalError> {
         let mut statement =
-            self.connection.prepare_cached("SELECT max(seq) FROM changes WHERE ended = 1")?;
-        let seq: Option<i64> = statement.query_row([], |row| row.get(0))?;
+            self.connection.prepare_cached("SELECT max(seq) FROM changes WHERE ended = ?1")?;
+        let seq: Option<i64> = statement.query_row([ended], |row| row.get(0))?;
         Ok(seq.map(i64::cast_unsigned))
     }
 

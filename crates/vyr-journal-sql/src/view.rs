@@ -1,4 +1,4 @@
-//! The views: what events say about tasks, states and changes of the network now, in few bytes each.
+//! The views: what events say about tasks, states and changes now, in few bytes each.
 
 use rusqlite::{Connection, params};
 use vyr_base::{Digest, Hasher};
@@ -10,6 +10,11 @@ use crate::schema::VIEWS;
 /// Codes of `tasks.state`.
 pub(crate) const ACCEPTED: i64 = 1;
 pub(crate) const RUNNING: i64 = 2;
+
+/// Codes of `changes.ended`: of which kind of change the event is the end.
+pub(crate) const NOT_ENDED: i64 = 0;
+pub(crate) const NETWORK_ENDED: i64 = 1;
+pub(crate) const DEPLOY_ENDED: i64 = 2;
 
 pub(crate) fn code(state: TaskState) -> i64 {
     match state {
@@ -78,12 +83,24 @@ pub(crate) fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<
         }
         Body::NetworkEnded(_) | Body::NetworkMoved(_) | Body::NetworkRefused(_) => {
             let ended = matches!(event.body, Body::NetworkEnded(_));
-            connection
-                .prepare_cached("INSERT INTO changes (id, seq, ended) VALUES (?1, ?2, ?3)")?
-                .execute(params![event.body.change(), seq, ended])?;
+            change(connection, event, if ended { NETWORK_ENDED } else { NOT_ENDED })?;
         }
-        Body::Created(_) | Body::NodeStarted(_) => {}
+        Body::DeployEnded(_) => change(connection, event, DEPLOY_ENDED)?,
+        Body::Created(_)
+        | Body::NodeStarted(_)
+        | Body::DeployBegun(_)
+        | Body::DeployRefused(_)
+        | Body::InstanceStarted(_)
+        | Body::InstanceReady(_)
+        | Body::InstanceEnded(_) => {}
     }
+    Ok(())
+}
+
+fn change(connection: &Connection, event: &Event, ended: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO changes (id, seq, ended) VALUES (?1, ?2, ?3)")?
+        .execute(params![event.body.change(), number(event.seq), ended])?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_base::canonical::{self, CanonicalError};
 
+use crate::deploy::{DeployBegun, DeployRefused, DeployStatement, InstanceStep};
 use crate::ids::{Origin, StateId};
 use crate::leaf;
 use crate::network::{NetworkMoved, NetworkRefused, NetworkStatement};
@@ -37,12 +38,13 @@ pub struct Event {
 }
 
 impl Body {
-    /// The name of the change of the network that this is about, if it is about one.
+    /// The name of the change, of the network or of services, that this ends or is, if it is one.
     pub fn change(&self) -> Option<&str> {
         match self {
             Self::NetworkEnded(statement) => Some(&statement.predicate.change.change),
             Self::NetworkMoved(moved) => Some(&moved.change),
             Self::NetworkRefused(refused) => Some(&refused.change),
+            Self::DeployEnded(statement) => Some(&statement.predicate.deploy.deploy),
             _ => None,
         }
     }
@@ -111,6 +113,24 @@ pub enum Body {
     /// A change of the host's network was refused.
     #[serde(rename = "network.refused")]
     NetworkRefused(Box<NetworkRefused>),
+    /// A services plan was accepted.
+    #[serde(rename = "deploy.begun")]
+    DeployBegun(Box<DeployBegun>),
+    /// A services plan is in force on this node, or was given up.
+    #[serde(rename = "deploy.ended")]
+    DeployEnded(Box<DeployStatement>),
+    /// A services plan was refused.
+    #[serde(rename = "deploy.refused")]
+    DeployRefused(Box<DeployRefused>),
+    /// An instance was started.
+    #[serde(rename = "instance.started")]
+    InstanceStarted(Box<InstanceStep>),
+    /// It serves.
+    #[serde(rename = "instance.ready")]
+    InstanceReady(Box<InstanceStep>),
+    /// It is over, for ever.
+    #[serde(rename = "instance.ended")]
+    InstanceEnded(Box<InstanceStep>),
 }
 
 /// The journal began.
@@ -271,6 +291,7 @@ pub struct Sealed {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::deploy::{Deploy, DeployOutcome, DeployPredicate, DeployRelease, DeployTimings};
     use crate::ids::TaskId;
     use crate::network::{
         NetworkChange, NetworkFirst, NetworkNode, NetworkOutcome, NetworkPredicate, NetworkTimings,
@@ -365,6 +386,39 @@ pub(crate) mod tests {
         })
     }
 
+    pub(crate) fn deploy() -> DeployStatement {
+        let release = |service: &str| DeployRelease {
+            image: Digest::of(b"image"),
+            release: Digest::of(service.as_bytes()),
+            service: service.into(),
+        };
+        DeployStatement::of(DeployPredicate {
+            deploy: Deploy {
+                approvers: vec!["ana@example.org".into()],
+                by: "uid:0".into(),
+                deploy: "e".repeat(32),
+                machine: "nas".into(),
+                outcome: DeployOutcome::Succeeded,
+                parent: None,
+                plan: Digest::of(b"services"),
+                releases: vec![release("db"), release("web")],
+                timings: DeployTimings { begun: at(0), ended: at(2) },
+                why: "all is ready".into(),
+            },
+            node: NetworkNode { origin: origin(), version: "0.1.0".into() },
+        })
+    }
+
+    fn step(reason: Option<&str>) -> Box<InstanceStep> {
+        Box::new(InstanceStep {
+            instance: "web-http-0-1f".into(),
+            reason: reason.map(str::to_owned),
+            release: Digest::of(b"web"),
+            slot: "web/http/0".into(),
+            why: reason.map(|_| "it used 64 MiB".into()),
+        })
+    }
+
     /// One event of each kind.
     pub(crate) fn one_of_each() -> Vec<Event> {
         let state = StateId::new(origin(), 2);
@@ -397,6 +451,7 @@ pub(crate) mod tests {
                 new: "bmV3".into(),
                 old: "b2xk".into(),
                 plan: Digest::of(b"plan"),
+                to: None,
             })),
             Body::NetworkRefused(Box::new(NetworkRefused {
                 at: at(1),
@@ -406,6 +461,21 @@ pub(crate) mod tests {
                 plan: Digest::of(b"other"),
                 why: "a change waits".into(),
             })),
+            Body::DeployBegun(Box::new(DeployBegun {
+                by: "uid:0".into(),
+                deploy: "e".repeat(32),
+                parent: None,
+                plan: Digest::of(b"services"),
+            })),
+            Body::DeployEnded(Box::new(deploy())),
+            Body::DeployRefused(Box::new(DeployRefused {
+                by: "uid:0".into(),
+                plan: Digest::of(b"older"),
+                why: "it is older".into(),
+            })),
+            Body::InstanceStarted(step(None)),
+            Body::InstanceReady(step(None)),
+            Body::InstanceEnded(step(Some("oom_killed"))),
         ];
         let event = |(body, seq)| Event { body, seq, time: at(0), v: EVENT_VERSION };
         bodies.into_iter().zip(0..).map(event).collect()

@@ -452,7 +452,13 @@ impl Ledger {
             | Body::NodeStarted(_)
             | Body::NetworkEnded(_)
             | Body::NetworkMoved(_)
-            | Body::NetworkRefused(_) => {}
+            | Body::NetworkRefused(_)
+            | Body::DeployBegun(_)
+            | Body::DeployEnded(_)
+            | Body::DeployRefused(_)
+            | Body::InstanceStarted(_)
+            | Body::InstanceReady(_)
+            | Body::InstanceEnded(_) => {}
         }
         Ok(())
     }
@@ -504,6 +510,9 @@ impl Ledger {
             }
             Body::NetworkEnded(statement) if statement.predicate.node.origin != self.origin => {
                 Err("a change of the network is of another journal".into())
+            }
+            Body::DeployEnded(statement) if statement.predicate.node.origin != self.origin => {
+                Err("a deploy is of another journal".into())
             }
             Body::StateEnded(ended) if self.is_unseen(ended.state.seq()) => Ok(()),
             Body::StateEnded(ended) => {

@@ -18,6 +18,7 @@
 
 mod audit;
 mod checkpoint;
+mod deploy;
 mod event;
 mod ids;
 mod keys;
@@ -33,6 +34,10 @@ mod statement;
 pub use audit::{AuditError, Auditor, Entry, FAULTS_MAX, Fault, Head, Kept, Sound};
 pub use checkpoint::{
     CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointFileError, ParseCheckpointError, SignedCheckpoint,
+};
+pub use deploy::{
+    DEPLOY_PREDICATE, Deploy, DeployBegun, DeployOutcome, DeployPredicate, DeployRefused,
+    DeployRelease, DeployStatement, DeployTimings, InstanceStep,
 };
 pub use event::{
     Accepted, Body, Bound, EVENT_VERSION, Event, InputRef, NodeCreated, NodeStarted, Sealed,

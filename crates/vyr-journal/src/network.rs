@@ -152,6 +152,10 @@ pub struct NetworkMoved {
     pub old: String,
     /// The plan that allows it.
     pub plan: Digest,
+    /// The link that has the addresses, if it is another one: it was the server's key that took
+    /// over, or a device that went back. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 impl About for NetworkPredicate {

@@ -1,5 +1,5 @@
-//! Receipts: one file with which anybody can check offline what a task, or a change of the network,
-//! did.
+//! Receipts: one file with which anybody can check offline what a task, a change of the network or a
+//! deploy did.
 //!
 //! ```text
 //! {"checkpoint": "<origin>\n<size>\n<root>\n",      what the node signed
@@ -39,6 +39,7 @@ use vyr_base::canonical;
 use crate::checkpoint::{
     Checkpoint, CheckpointFileError, SignedCheckpoint, from_base64, to_base64,
 };
+use crate::deploy::{DeployStatement, deploy_fault};
 use crate::event::{Body, EVENT_VERSION, Event};
 use crate::ids::Origin;
 use crate::merkle::{Hash, leaf_hash};
@@ -59,10 +60,11 @@ pub const RECEIPT_VERSION: u32 = 1;
 
 /// Pieces of receipts. A file without any of them is not a damaged receipt, but another file: they
 /// are far apart, so that no small damage reaches all.
-const MARKS: [&[u8]; 5] = [
+const MARKS: [&[u8]; 6] = [
     b"{\"checkpoint\":\"",
     b"\"task.ended\"",
     b"\"network.ended\"",
+    b"\"deploy.ended\"",
     b"-----BEGIN SSH SIGNATURE-----",
     b",\"v\":1}\n",
 ];
@@ -74,6 +76,8 @@ pub enum Stated {
     Task(Box<Statement>),
     /// How a change of the network ended.
     Network(Box<NetworkStatement>),
+    /// How a deploy ended.
+    Deploy(Box<DeployStatement>),
 }
 
 impl Stated {
@@ -81,6 +85,7 @@ impl Stated {
         match body {
             Body::Ended(statement) => Some(Self::Task(statement.clone())),
             Body::NetworkEnded(statement) => Some(Self::Network(statement.clone())),
+            Body::DeployEnded(statement) => Some(Self::Deploy(statement.clone())),
             _ => None,
         }
     }
@@ -90,6 +95,7 @@ impl Stated {
         match self {
             Self::Task(statement) => Body::Ended(statement),
             Self::Network(statement) => Body::NetworkEnded(statement),
+            Self::Deploy(statement) => Body::DeployEnded(statement),
         }
     }
 
@@ -98,6 +104,7 @@ impl Stated {
         match self {
             Self::Task(statement) => statement.predicate.node.origin,
             Self::Network(statement) => statement.predicate.node.origin,
+            Self::Deploy(statement) => statement.predicate.node.origin,
         }
     }
 
@@ -106,6 +113,7 @@ impl Stated {
         match self {
             Self::Task(statement) => statement.predicate.timings.ended,
             Self::Network(statement) => statement.predicate.change.timings.ended,
+            Self::Deploy(statement) => statement.predicate.deploy.timings.ended,
         }
     }
 
@@ -117,6 +125,10 @@ impl Stated {
                 let fault = change_fault(&statement.predicate.change)?;
                 Some(StatementFault::Change { fault })
             }),
+            Self::Deploy(statement) => form_fault(statement).or_else(|| {
+                let fault = deploy_fault(&statement.predicate.deploy)?;
+                Some(StatementFault::Change { fault })
+            }),
         }
     }
 }
@@ -124,7 +136,7 @@ impl Stated {
 /// A receipt that was read or made; not yet one that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its body is the end of a task or of a change.
+    /// Its body is the end of a task, a change or a deploy.
     event: Event,
     stated: Stated,
     proof: Vec<Hash>,

@@ -7,13 +7,14 @@
 //! routes      new ones, and those that change links
 //! deletions   routes, addresses, links
 //! firewall    what will be
-//! memory      of connections, those of peers that are gone
+//! memory      of connections, those that may not begin any more, and those of peers that are gone
 //! ```
 //!
 //! Laws, each a property in the tests: done in order the steps make what was wanted; there are none
 //! between equals; a peer that stays is not removed; an allowed IP that somebody has before and
 //! after is somebody's in between, because who gets one takes it from who had it, in one set and
-//! before anything is taken away.
+//! before anything is taken away; what was accepted once and would not be any more is cut, and nothing
+//! else.
 //!
 //! Endpoints that are not wanted are not compared: see [`State::without_learnt`].
 
@@ -24,6 +25,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use vyr_plan::intent::Key;
+use vyr_plan::{Block, Region, Set};
 
 use crate::firewall::{Ruleset, union};
 use crate::model::ModelError;
@@ -123,6 +125,14 @@ pub enum Op {
     },
     /// Makes or changes a peer.
     PeerSet(PeerSet),
+    /// Forgets the connections that some addresses began, except those that they still may. What was
+    /// accepted once passes on as `established`, whatever the rules say since.
+    Cut {
+        /// Who began them.
+        of: Vec<IpNet>,
+        /// What they may begin.
+        except: Vec<May>,
+    },
     /// Forgets the connections of addresses. What was accepted once passes on as `established`,
     /// whoever's key is gone meanwhile.
     Forget {
@@ -136,6 +146,40 @@ pub enum Op {
         /// The peer.
         peer: Key,
     },
+}
+
+/// What some addresses may begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct May {
+    /// These.
+    pub source: Vec<IpNet>,
+    /// With these.
+    pub destination: Vec<IpNet>,
+    /// First and last, each a protocol's number and a port behind it.
+    pub services: Vec<(u32, u32)>,
+}
+
+impl May {
+    fn of(block: &Block) -> Self {
+        let low = |point: u128| u32::try_from(point).unwrap_or(u32::MAX);
+        let services = block.service.intervals().iter();
+        Self {
+            source: block.source.to_prefixes(),
+            destination: block.destination.to_prefixes(),
+            services: services.map(|(first, last)| (low(*first), low(*last))).collect(),
+        }
+    }
+
+    /// As a block again.
+    pub(crate) fn block(&self) -> Block {
+        let services = self.services.iter();
+        Block {
+            source: Set::prefixes(&self.source),
+            destination: Set::prefixes(&self.destination),
+            service: Set::of(services.map(|(first, last)| ((*first).into(), (*last).into()))),
+        }
+    }
 }
 
 /// A peer, or what changes of it.
@@ -173,7 +217,7 @@ impl Op {
     /// The link that it is about.
     pub fn link(&self) -> Option<&str> {
         match self {
-            Self::Firewall { .. } | Self::Forget { .. } => None,
+            Self::Firewall { .. } | Self::Cut { .. } | Self::Forget { .. } => None,
             Self::PeerSet(set) => Some(&set.link),
             Self::AddLink { link }
             | Self::DelLink { link }
@@ -217,6 +261,10 @@ impl fmt::Display for Op {
             Self::Firewall { to: None } => write!(f, "firewall: remove the table"),
             Self::Firewall { to: Some(to) } => {
                 write!(f, "firewall: {} rules in {} chains", to.rules(), to.chains())
+            }
+            Self::Cut { of, .. } => {
+                let of = Set::prefixes(of);
+                write!(f, "connections: cut those that {of} may not begin any more")
             }
             Self::Forget { addresses } => {
                 write!(f, "connections: forget those of {}", list(addresses))
@@ -313,12 +361,63 @@ pub fn ops(observed: &State, wanted: &State) -> Vec<Op> {
         links.push(Op::DelLink { link: link.name.clone() });
     }
     let mut all = around(observed, wanted, links);
-    let addresses = left_behind(observed, wanted);
-    if !addresses.is_empty() {
-        // Last: until the firewall is the new one, connections of theirs could begin again.
-        all.push(Op::Forget { addresses });
-    }
+    // Last: until the firewall is the new one, connections of theirs could begin again.
+    all.extend(memory(observed, wanted));
     all
+}
+
+/// The steps about what the kernel remembers of connections, alone: done again they change nothing.
+pub fn memory(observed: &State, wanted: &State) -> Vec<Op> {
+    let addresses = left_behind(observed, wanted);
+    let cut = not_allowed_any_more(observed, wanted, &addresses);
+    let forget = (!addresses.is_empty()).then_some(Op::Forget { addresses });
+    cut.into_iter().chain(forget).collect()
+}
+
+/// What the new firewall does not let begin and the old one did, for peers that stay. `gone`: whose
+/// connections are forgotten anyway.
+fn not_allowed_any_more(observed: &State, wanted: &State, gone: &[IpNet]) -> Option<Op> {
+    if observed.firewall == wanted.firewall {
+        return None;
+    }
+    let tables = |state: &State| state.firewall.as_ref().map(Ruleset::lets_begin);
+    // No table lets everything pass; of one that is not a plan's nothing is known.
+    let new = tables(wanted)??;
+    let old = tables(observed).flatten();
+    let gone = Set::prefixes(gone);
+    let heard = |state: &State, name: &str| {
+        let peers = state.link(name).map_or(&[][..], |link| &link.peers);
+        Set::prefixes(peers.iter().flat_map(|peer| &peer.allowed_ips))
+    };
+    let may = |table: &BTreeMap<String, Region>, name: &str, sources: &Set| {
+        let blocks = table.get(name).map_or(&[][..], |region| &region.0);
+        let narrow =
+            |block: &Block| Block { source: block.source.intersect(sources), ..block.clone() };
+        Region(blocks.iter().map(narrow).filter(|block| !block.is_empty()).collect())
+    };
+    let (mut lost, mut left) = (Region::default(), Region::default());
+    for link in &observed.links {
+        let sources = heard(observed, &link.name).subtract(&gone);
+        left.0.extend(may(&new, &link.name, &heard(wanted, &link.name)).0);
+        lost.0.extend(match &old {
+            Some(old) => may(old, &link.name, &sources).0,
+            None => {
+                let all = Set::everywhere();
+                let service = Set::any_service();
+                Block { source: sources, destination: all, service }.by_family()
+            }
+        });
+    }
+    let lost = lost.subtract(&left);
+    let of = lost.0.iter().fold(Set::empty(), |all, block| all.union(&block.source));
+    if of.is_empty() {
+        return None;
+    }
+    let theirs = |block: &Block| Block { source: block.source.intersect(&of), ..block.clone() };
+    // What is behind a machine and what is its own often overlap.
+    let except: BTreeSet<Block> =
+        left.0.iter().map(theirs).filter(|block| !block.is_empty()).collect();
+    Some(Op::Cut { except: except.iter().map(May::of).collect(), of: of.to_prefixes() })
 }
 
 /// The addresses of peers that go: their keys were retired or revoked. Also those that another key

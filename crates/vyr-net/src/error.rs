@@ -164,6 +164,7 @@ impl Problem for NetError {
                 "load the module (modprobe wireguard), or run a data plane with a UAPI socket"
                     .into()
             }
+            Self::Unavailable { what: crate::instance::WHAT, .. } => "run the node as root".into(),
             Self::Unavailable { what, .. } => format!("install {what} and try again"),
             Self::Kernel { source: Errno::PERM | Errno::ACCESS, .. } => {
                 "it needs CAP_NET_ADMIN".into()

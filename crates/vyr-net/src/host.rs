@@ -10,7 +10,7 @@ use crate::device::{Change, Devices, PeerChange, Secret};
 use crate::diff::Op;
 use crate::error::NetError;
 use crate::firewall::Nft;
-use crate::netlink::conntrack::Connections;
+use crate::netlink::conntrack::{Connections, EndsOf, NotAllowed, Which};
 use crate::netlink::route::{Found, Route};
 use crate::recorder::{has_keys, private_key};
 use crate::state::{Link, LinkKind, LiveLink, LivePeer, Peer, is_ours};
@@ -28,9 +28,9 @@ pub(crate) fn connections() -> Ability {
 }
 
 /// Forgets them where the kernel remembers any; who probed knows if it does not say.
-fn forget(addresses: &[IpNet]) -> Result<(), NetError> {
+fn forget(which: &dyn Which) -> Result<(), NetError> {
     match Connections::open() {
-        Ok(mut connections) => connections.forget(addresses).map(drop),
+        Ok(mut connections) => connections.forget(which).map(drop),
         Err(NetError::Unavailable { .. }) => Ok(()),
         Err(e) => Err(e),
     }
@@ -151,7 +151,8 @@ pub(crate) fn apply(
         }
         match op {
             Op::Firewall { to } => nft.apply(to.as_ref())?,
-            Op::Forget { addresses } => forget(addresses)?,
+            Op::Cut { of, except } => forget(&NotAllowed::new(of, except))?,
+            Op::Forget { addresses } => forget(&EndsOf::new(addresses))?,
             Op::AddLink { link } => links.add(&mut route, link)?,
             Op::DelLink { link } => links.del(&mut route, link)?,
             Op::SetMtu { link, mtu } => route.set_mtu(link, *mtu)?,

@@ -8,6 +8,9 @@
 //!                                        firewall: old and new, links, firewall: new, memory
 //! ```
 //!
+//! Instances of services have links and a table of their own (`instance`, `isolation`): no plan of
+//! the network names them, so they are in no [`State`].
+//!
 //! Ours are the WireGuard links whose names begin with [`LINK_PREFIX`], the routes with
 //! [`ROUTE_PROTOCOL`] and the nftables table of [`vyr_plan::render::TABLE`]. Nothing else is
 //! changed, and nothing else is in a [`State`].
@@ -30,6 +33,8 @@ mod error;
 mod firewall;
 mod greet;
 mod host;
+mod instance;
+mod isolation;
 mod kernel;
 mod model;
 mod neighbour;
@@ -43,10 +48,12 @@ mod want;
 pub mod words;
 
 pub use backend::{Ability, Backend, Keys, NoKeys, Observation, Probe};
-pub use diff::{AllowedIps, Op, PeerSet, ops, undo};
+pub use diff::{AllowedIps, May, Op, PeerSet, memory, ops, undo};
 pub use error::NetError;
 pub use firewall::{Nft, Ruleset, RulesetError, union};
 pub use greet::{Met, greet, met};
+pub use instance::{GATEWAY, InstanceLink, attach, detach, interface, ready};
+pub use isolation::{Isolation, SERVICES_TABLE, isolate};
 pub use kernel::Kernel;
 pub use model::ModelError;
 pub use neighbour::{NeighbourLink, Whereabouts, announce, whereabouts, who_has};

@@ -49,7 +49,7 @@ impl State {
         match op {
             Op::Firewall { to } => self.firewall.clone_from(to),
             // A state has no connections.
-            Op::Forget { .. } => (),
+            Op::Cut { .. } | Op::Forget { .. } => (),
             Op::AddLink { link } => {
                 if self.link(link).is_some() {
                     return Err(ModelError::Exists(link.clone()));

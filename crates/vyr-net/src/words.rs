@@ -13,6 +13,7 @@
 //! Not here: who carries the words (`vyr-node`), and what they do.
 
 use std::io::{self, Read, Write};
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use base64ct::{Base64, Encoding};
@@ -22,6 +23,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use vyr_base::{Category, Digest, Problem};
 use vyr_plan::intent::Key;
 use vyr_plan::plan::PLAN_BYTES_MAX;
+
+use crate::rotation::Stage;
 
 /// The version of these words. Two that speak different ones do not speak.
 pub const WIRE: u16 = 1;
@@ -78,6 +81,13 @@ pub enum Request {
         /// What reads it.
         backend: BackendWish,
     },
+    /// Say how far the keys are that take over. Nothing is changed.
+    Takeovers {
+        /// The host's name in the plan; none: its host name.
+        machine: Option<String>,
+        /// What reads it.
+        backend: BackendWish,
+    },
     /// Become the node that a bundle is of. Only a command on the host itself can.
     Rebuild(Box<Rebuild>),
     /// The public key of a link, made if there is none.
@@ -87,6 +97,31 @@ pub enum Request {
         /// The one that takes over, beside the one in use.
         next: bool,
     },
+    /// Give an instance of a service its link. Only a node's own process `net` does.
+    Attach(InstanceAddress),
+    /// Take it away, if it is still there. Only a node's own process `net` does.
+    Detach {
+        /// The instance.
+        instance: String,
+    },
+    /// These instances and no others may be reached, by the ingress alone. Only a node's own process
+    /// `net` does.
+    Isolate {
+        /// All of the node.
+        instances: Vec<InstanceAddress>,
+        /// The user whose connections reach them.
+        ingress_uid: u32,
+    },
+}
+
+/// An instance of a service and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceAddress {
+    /// Its id, which no other ever has.
+    pub instance: String,
+    /// Its address.
+    pub guest: Ipv6Addr,
 }
 
 /// What `apply` needs.
@@ -187,6 +222,8 @@ pub enum Answer {
     },
     /// To [`Request::Standing`].
     Standing(Standing),
+    /// To [`Request::Takeovers`].
+    Takeovers(Vec<Takeover>),
     /// To [`Request::LinkKey`].
     LinkKey {
         /// The public half.
@@ -195,6 +232,27 @@ pub enum Answer {
         new: bool,
         /// Where that lies on the host.
         directory: PathBuf,
+    },
+    /// To [`Request::Attach`]. Where both are on one host, the TAP is beside it.
+    Attached {
+        /// The link's name.
+        interface: String,
+        /// The card of the guest.
+        mac: [u8; 6],
+        /// The host at the other end.
+        gateway: Ipv6Addr,
+        /// Bytes of the largest packet.
+        mtu: u32,
+    },
+    /// To [`Request::Detach`].
+    Detached {
+        /// Whether there was a link.
+        was_there: bool,
+    },
+    /// To [`Request::Isolate`].
+    Isolated {
+        /// Rules that are loaded now.
+        rules: usize,
     },
     /// To [`Request::Rebuild`].
     Rebuilt(Box<Rebuilt>),
@@ -252,7 +310,7 @@ pub struct Applied {
     pub before: Digest,
     /// The host as it is now, or would be.
     pub after: Digest,
-    /// Why open connections of keys that are gone are not cut; none: they are, or there are none.
+    /// Why connections that are not allowed any more are not cut; none: they are, or there are none.
     pub uncut: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
@@ -300,6 +358,24 @@ pub struct Standing {
     pub found: Digest,
     /// What would make the host as it should be: none, and it is.
     pub differences: Vec<String>,
+}
+
+/// How far one key is that takes over on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Takeover {
+    /// The link that has the addresses in the plan.
+    pub link: String,
+    /// The second link, if it is the server's key that takes over; none: it is the device's own.
+    pub to: Option<String>,
+    /// The device or node.
+    pub id: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// When it last shook hands where it is before, seconds since 1970; none: never.
+    pub old_handshake_unix_s: Option<u64>,
+    /// When it did where it is after.
+    pub new_handshake_unix_s: Option<u64>,
 }
 
 /// An error of the host, whole: who asked says it as the host would have.
@@ -506,6 +582,23 @@ mod tests {
             .expect("a frame")
             .expect("not the end");
         assert_eq!(parse::<Request>(&read).expect("a request"), apply());
+    }
+
+    #[test]
+    fn words_about_instances_stay_as_they_are() {
+        let a = InstanceAddress { instance: "i-1".into(), guest: Ipv6Addr::LOCALHOST };
+        let cases: [(Request, &str); 3] = [
+            (Request::Attach(a.clone()), r#"{"attach":{"instance":"i-1","guest":"::1"}}"#),
+            (Request::Detach { instance: "i-1".into() }, r#"{"detach":{"instance":"i-1"}}"#),
+            (
+                Request::Isolate { instances: vec![a], ingress_uid: 7 },
+                r#"{"isolate":{"instances":[{"instance":"i-1","guest":"::1"}],"ingress_uid":7}}"#,
+            ),
+        ];
+        for (request, json) in cases {
+            assert_eq!(serde_json::to_string(&request).expect("words"), json);
+            assert_eq!(parse::<Request>(json.as_bytes()).expect("a request"), request);
+        }
     }
 
     #[test]

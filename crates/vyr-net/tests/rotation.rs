@@ -27,11 +27,8 @@ fn key(text: &str) -> Key {
 
 fn compiled(site: &str, clients: &str) -> Plan {
     let files = Files {
-        site: Source::new("site.toml", site),
         clients: Some(Source::new("clients.toml", clients)),
-        signers: None,
-        contracts: Vec::new(),
-        lock: None,
+        ..Files::new(Source::new("site.toml", site))
     };
     let intent = files.read().expect("it is read");
     let lock = allocate(&intent, &Lock::default(), None).expect("there is room");

@@ -225,7 +225,7 @@ fn both_firewalls(a: &State, b: &State, steps: &[Op]) -> Result<(), Wrong> {
     for step in steps {
         match step {
             Op::Firewall { to } => now.clone_from(to),
-            Op::Forget { .. } => (),
+            Op::Cut { .. } | Op::Forget { .. } => (),
             step if now != between => return Err(format!("the firewall was not both: {step}")),
             _ => (),
         }

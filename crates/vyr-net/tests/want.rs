@@ -13,11 +13,8 @@ fn office() -> Plan {
     let site = include_str!("../../../examples/office/site.toml");
     let clients = include_str!("../../../examples/office/clients.toml");
     let files = Files {
-        site: Source::new("site.toml", site.to_owned()),
         clients: Some(Source::new("clients.toml", clients.to_owned())),
-        signers: None,
-        contracts: Vec::new(),
-        lock: None,
+        ..Files::new(Source::new("site.toml", site.to_owned()))
     };
     let intent = files.read().expect("it is read");
     let lock = allocate(&intent, &Lock::default(), None).expect("there is room");

@@ -11,6 +11,7 @@ use vyr_task::{Ceilings, Limits};
 use crate::api::{Access, Role};
 use crate::checkpoint_out::CheckpointOut;
 use crate::guidance::Wanted;
+use crate::machines::MachinesSettings;
 use crate::node::Budget;
 use crate::report::{FileError, Result};
 
@@ -89,9 +90,17 @@ pub struct Config {
     ceilings: LimitsTable,
     node: NodeTable,
     retention: RetentionTable,
+    machines: MachinesTable,
+    images: ImagesTable,
     /// `uid:N`, `gid:N` or `cert:NAME` to `observe`, `submit` or `operate`.
     access: BTreeMap<String, Role>,
     listen: Option<ListenTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ImagesTable {
+    plain_http: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -149,6 +158,13 @@ struct RetentionTable {
     tasks: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MachinesTable {
+    /// The first and the last user id of VMMs.
+    users: Option<(u32, u32)>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListenTable {
@@ -187,6 +203,10 @@ pub struct Settings {
     pub state_idle_ms: u64,
     /// In milliseconds.
     pub drain_ms: u64,
+    /// Of microVMs.
+    pub machines: MachinesSettings,
+    /// Registries (`host:port`) that are asked without TLS.
+    pub plain_http: Vec<String>,
     /// Where checkpoints go too.
     pub checkpoint_out: Option<CheckpointOut>,
     /// Who may do what.
@@ -241,6 +261,15 @@ impl Config {
                 return Err(ConfigError::Value { key, why }.into());
             }
         }
+        let machines = MachinesSettings {
+            users: self.machines.users.unwrap_or(MachinesSettings::default().users),
+        };
+        let (first, last) = machines.users;
+        // Below are people's and the system's own, and this node's; above no user at all.
+        if first > last || first <= 60_899 || last >= u32::MAX - 1 {
+            let why = format!("is [{first}, {last}], no range above 60899");
+            return Err(ConfigError::Value { key: "machines.users", why }.into());
+        }
         Access::new(&self.access, 0)
             .map_err(|e| ConfigError::Value { key: "access", why: e.to_string() })?;
         Ok(Settings {
@@ -257,6 +286,8 @@ impl Config {
             kept: self.retention.tasks.unwrap_or(KEPT),
             state_idle_ms: self.node.state_idle.unwrap_or(300_000),
             drain_ms: self.node.drain.unwrap_or(30_000),
+            machines,
+            plain_http: self.images.plain_http,
             checkpoint_out: self
                 .node
                 .checkpoint_out
@@ -340,6 +371,8 @@ mod tests {
             "[node]\nslots = 0\n",
             "[node]\nworkers = 100000\n",
             "[node]\ncheckpoint_out = \"|\"\n",
+            "[machines]\nusers = [61000, 60999]\n",
+            "[machines]\nusers = [1000, 2000]\n",
             "[access]\nana = \"submit\"\n",
             "[access]\n\"uid:1\" = \"everything\"\n",
             "[listen]\naddress = \"localhost\"\n",

@@ -66,6 +66,16 @@ pub fn examine(data: &DataDir, named: bool) -> Vec<Finding> {
         let detail = "not root: guests run under your own uid, and could ask for metadata of paths";
         finding("uids", Status::Limited, detail.into())
     });
+    findings.push(match crate::machines::examine() {
+        Ok(detail) if rustix::process::getuid().is_root() => {
+            finding("machines", Status::Ok, detail)
+        }
+        Ok(detail) => {
+            let detail = format!("{detail}; not root: VMMs have your own uid and no cap on memory");
+            finding("machines", Status::Limited, detail)
+        }
+        Err(why) => finding("machines", Status::Unavailable, why),
+    });
     findings.push(journal(data));
     findings.extend(sockets(data, named));
     findings.push(finding(

@@ -14,6 +14,8 @@
 //!    cannot misname what it read or wrote.
 //! 3. Nothing runs, and nothing enters the store, that the trust policy does not allow.
 
+mod age_keys;
+mod alone;
 pub mod api;
 pub mod artifact;
 mod checkpoint_out;
@@ -22,6 +24,7 @@ mod data_dir;
 mod doctor;
 pub mod guidance;
 pub mod keys;
+pub mod machines;
 pub mod network;
 pub mod node;
 pub mod otlp;
@@ -29,9 +32,13 @@ pub mod process;
 mod pump;
 mod report;
 mod run;
+pub mod secrets;
+pub mod services;
 mod sockets;
 mod trust;
 
+pub use age_keys::AgeKeyError;
+pub use alone::is_alone;
 pub use checkpoint_out::CheckpointOut;
 pub use config::{Config, ConfigError, Listen, Settings};
 pub use data_dir::{DataDir, DataDirError, SYSTEM_DATA_DIR};

@@ -28,12 +28,11 @@ fn files(site: &Path) -> Result<Files, std::io::Error> {
         read => read.map(|text| Some(Source::new(name, text))),
     };
     Ok(Files {
-        site: source("site.toml")?.ok_or(std::io::ErrorKind::NotFound)?,
         clients: source("clients.toml")?,
         signers: source("operators.allowed_signers")?,
-        // Contracts judge a plan and are not in it.
-        contracts: Vec::new(),
         lock: source("vyr.lock")?,
+        // Contracts judge a plan and are not in it; services have a plan of their own.
+        ..Files::new(source("site.toml")?.ok_or(std::io::ErrorKind::NotFound)?)
     })
 }
 

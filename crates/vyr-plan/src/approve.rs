@@ -11,6 +11,8 @@
 //!    trust root never approves itself.
 //! 2. A plan that changes the trust root needs the threshold of the new one as well.
 //! 3. An approval ends at its time, and a plan is never replaced by one of a lower epoch.
+//!
+//! Both kinds of plans are approved in this one way ([`Document`]), each over its own parent.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +21,7 @@ use serde::Serialize;
 use vyr_artifact::{AllowedSigners, Namespace, TrustError, TrustPolicy};
 use vyr_base::{Category, Digest, Problem};
 
-use crate::plan::{Plan, TrustRoot};
+use crate::plan::{Document, Plan, TrustRoot};
 
 /// Bytes of an approval's text.
 pub const APPROVAL_BYTES_MAX: usize = 256;
@@ -90,12 +92,31 @@ pub struct Approved {
 }
 
 /// What a plan is measured against: the one that is applied now, or what was set by hand.
-#[derive(Debug, Clone, Copy)]
-pub enum Root<'a> {
-    /// The plan that is applied now.
-    Plan(&'a Plan, Digest),
+#[derive(Debug)]
+pub enum Root<'a, P = Plan> {
+    /// The plan that is applied now, of the same kind.
+    Plan(&'a P, Digest),
     /// Keys that somebody named, before the first plan or to check one elsewhere.
     Keys(&'a TrustRoot),
+}
+
+// By hand: what is borrowed need not be copied itself.
+impl<P> Clone for Root<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Root<'_, P> {}
+
+impl<P: Document> Root<'_, P> {
+    /// Who is in charge now.
+    pub fn trust(&self) -> &TrustRoot {
+        match self {
+            Self::Plan(plan, _) => plan.trust(),
+            Self::Keys(trust) => trust,
+        }
+    }
 }
 
 /// Why a plan is not approved.
@@ -161,36 +182,33 @@ impl Problem for ApprovalError {
 }
 
 /// Whether `signed` are enough for `plan` over `root`, at `now`.
-pub fn approve(
-    plan: &Plan,
+pub fn approve<P: Document>(
+    plan: &P,
     digest: &Digest,
-    root: Root<'_>,
+    root: Root<'_, P>,
     signed: &[Signed],
     now: Timestamp,
 ) -> Result<Approved, ApprovalError> {
-    let trust = match root {
-        Root::Keys(trust) => trust,
-        Root::Plan(applied, applied_digest) => {
-            if plan.epoch <= applied.epoch {
-                return Err(ApprovalError::Replayed { epoch: plan.epoch, applied: applied.epoch });
-            }
-            if plan.parent != Some(applied_digest) {
-                return Err(ApprovalError::Parent);
-            }
-            &applied.trust
+    if let Root::Plan(applied, applied_digest) = root {
+        let (epoch, applied) = (plan.epoch(), applied.epoch());
+        if epoch <= applied {
+            return Err(ApprovalError::Replayed { epoch, applied });
         }
-    };
+        if plan.parent() != Some(applied_digest) {
+            return Err(ApprovalError::Parent);
+        }
+    }
+    let (trust, own) = (root.trust(), plan.trust());
     let (approvers, refused) = approvers(trust, digest, signed, now);
     if approvers.len() < usize::from(trust.threshold.max(1)) {
         let (found, threshold) = (approvers.len(), trust.threshold.max(1));
         return Err(ApprovalError::TooFew { found, threshold, refused });
     }
-    let changes_trust =
-        plan.trust.operators != trust.operators || plan.trust.threshold != trust.threshold;
+    let changes_trust = own.operators != trust.operators || own.threshold != trust.threshold;
     if changes_trust {
-        let (new, _) = self::approvers(&plan.trust, digest, signed, now);
-        if new.len() < usize::from(plan.trust.threshold) {
-            let (found, threshold) = (new.len(), plan.trust.threshold);
+        let (new, _) = self::approvers(own, digest, signed, now);
+        if new.len() < usize::from(own.threshold) {
+            let (found, threshold) = (new.len(), own.threshold);
             return Err(ApprovalError::TooFewNew { found, threshold });
         }
     }

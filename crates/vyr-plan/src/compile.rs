@@ -26,6 +26,11 @@ pub const CLIENT_MTU_MAX: u16 = 1420;
 /// Seconds; address translations forget UDP after 30.
 pub const KEEPALIVE_S: u16 = 25;
 
+/// What the names of links begin with.
+const LINK: &str = "vyr-";
+/// Characters of a link's name, for the kernel.
+const LINK_CHARS_MAX: usize = 15;
+
 /// Sets that belong to no interface are in capitals: no name has any.
 pub const INTERNET: &str = "INTERNET";
 const MESH_PEERS: &str = "MESH.peers";
@@ -67,8 +72,10 @@ impl Compiler<'_> {
         let clients: Vec<Client> = devices.iter().map(|device| self.client(device)).collect();
         self.collisions(&clients);
         let interfaces = self.interfaces();
-        let names: BTreeSet<&Name> =
-            (site.servers.keys().chain(site.nodes.keys())).map(|name| -> &Name { name }).collect();
+        // A node without a key runs services on a host that has no network of ours.
+        let nodes = site.nodes.iter().filter(|(_, node)| node.public_key.is_some());
+        let names = site.servers.keys().chain(nodes.map(|(name, _)| name));
+        let names: BTreeSet<&Name> = names.map(|name| -> &Name { name }).collect();
         let machines =
             names.into_iter().map(|name| self.machine(name, &interfaces, &clients)).collect();
         let next = self.lock.next();
@@ -153,6 +160,10 @@ impl Compiler<'_> {
         let fault = fault
             .why("addresses come from names and are never chosen")
             .hint("rename the one that came last, for instance with -2 at its end");
+        self.refuse(subject, fault);
+    }
+
+    fn refuse(&mut self, subject: &Subject, fault: Diagnostic) {
         self.faults.push(Diagnostic { place: self.intent.place(subject), ..fault });
     }
 
@@ -230,20 +241,22 @@ impl Compiler<'_> {
         machine
     }
 
-    /// A server's end of an interface: the link, and what its clients may reach.
+    /// A server's end of an interface: the link, and what its clients may reach. While its key
+    /// rotates there are two links, which differ in key and port and in who has moved.
     fn end(
-        &self,
+        &mut self,
         machine: &mut Machine,
         interface: &Interface,
         end: &intent::End,
         clients: &[Client],
     ) {
-        let site = &self.intent.site;
+        let intent = self.intent;
+        let site = &intent.site;
         let name = &interface.name;
-        let link = format!("vyr-{name}");
+        let (link, second) = self.links(machine, name, end);
         let gateways: Vec<IpNet> = end.vpn.iter().map(|prefix| own_address(&prefix.0)).collect();
         let own = clients.iter().filter(|client| client.interface == *name);
-        let mut peers = Vec::new();
+        let (mut peers, mut known) = (Vec::new(), Vec::new());
         let mut by_profile: BTreeMap<&Name, Vec<IpNet>> = BTreeMap::new();
         for client in own {
             let addresses = client.addresses.iter().filter(|of| of.server == machine.name);
@@ -252,6 +265,8 @@ impl Compiler<'_> {
                 by_profile.entry(&client.profile).or_default().extend(&addresses);
                 peers.push(client_peer(&client.id, public_key, addresses));
             }
+            let keys = client.public_key.into_iter().chain(client.staged_key);
+            known.extend(keys.map(|key| client_peer(&client.id, key, Vec::new())));
             peers.extend(client.staged_key.map(|key| client_peer(&client.id, key, Vec::new())));
         }
         let all = Set::prefixes(by_profile.values().flatten());
@@ -268,58 +283,61 @@ impl Compiler<'_> {
         };
         let families = |net: &&IpNet| routes.iter().any(|route| same_family(route, net));
 
-        let mut rules = Rules { machine, link: &link };
-        let at = format!("{name}@{}", rules.machine.name);
-        if !all.is_empty() {
-            rules.set(
-                format!("{name}.gateway"),
-                &Set::prefixes(gateways.iter().map(truncated).collect::<Vec<_>>().iter()),
-            );
-            rules.set(format!("{name}.all"), &all);
-            rules.accept(
-                format!("{at}/gateway"),
-                Toward::Local,
-                &format!("{name}.all"),
-                &format!("{name}.gateway"),
-                vec![Service::Icmp],
-            );
-        }
-        let lan = Set::prefixes(interface.lan.iter().filter(families));
-        for profile in &interface.profiles {
-            let Some(addresses) = by_profile.get(&profile.name) else { continue };
-            let source = format!("{name}.{}", profile.name);
-            rules.set(source.clone(), &Set::prefixes(addresses));
-            if profile.lan && !lan.is_empty() {
-                let to = format!("{name}.lan");
-                rules.set(to.clone(), &lan);
-                for (toward, word) in [(Toward::Elsewhere, "forward"), (Toward::Local, "local")] {
-                    let id = format!("{at}/{}/lan/{word}", profile.name);
-                    rules.accept(id, toward, &source, &to, vec![Service::Any]);
+        for link in [Some(&link), second.as_ref()].into_iter().flatten() {
+            let mut rules = Rules { machine, link };
+            let at = format!("{}@{}", link.trim_start_matches(LINK), rules.machine.name);
+            if !all.is_empty() {
+                rules.set(
+                    format!("{name}.gateway"),
+                    &Set::prefixes(gateways.iter().map(truncated).collect::<Vec<_>>().iter()),
+                );
+                rules.set(format!("{name}.all"), &all);
+                rules.accept(
+                    format!("{at}/gateway"),
+                    Toward::Local,
+                    &format!("{name}.all"),
+                    &format!("{name}.gateway"),
+                    vec![Service::Icmp],
+                );
+            }
+            let lan = Set::prefixes(interface.lan.iter().filter(families));
+            for profile in &interface.profiles {
+                let Some(addresses) = by_profile.get(&profile.name) else { continue };
+                let source = format!("{name}.{}", profile.name);
+                rules.set(source.clone(), &Set::prefixes(addresses));
+                if profile.lan && !lan.is_empty() {
+                    let to = format!("{name}.lan");
+                    rules.set(to.clone(), &lan);
+                    for (toward, word) in [(Toward::Elsewhere, "forward"), (Toward::Local, "local")]
+                    {
+                        let id = format!("{at}/{}/lan/{word}", profile.name);
+                        rules.accept(id, toward, &source, &to, vec![Service::Any]);
+                    }
+                }
+                if profile.internet && interface.internet {
+                    rules.set(INTERNET.into(), &internet());
+                    let id = format!("{at}/{}/internet", profile.name);
+                    rules.accept(id, Toward::Elsewhere, &source, INTERNET, vec![Service::Any]);
+                    rules.masquerade(source);
                 }
             }
-            if profile.internet && interface.internet {
-                rules.set(INTERNET.into(), &internet());
-                let id = format!("{at}/{}/internet", profile.name);
-                rules.accept(id, Toward::Elsewhere, &source, INTERNET, vec![Service::Any]);
-                rules.machine.masquerade.push(source);
+            if managed {
+                rules.set(format!("{name}.operators"), &operators);
+                rules.management(
+                    &at,
+                    name,
+                    site.servers.iter().map(|(server, of)| {
+                        (
+                            &**server,
+                            of.management.iter().map(|ip| whole(ip.0)).collect(),
+                            of.management_port,
+                        )
+                    }),
+                );
             }
         }
-        if managed {
-            rules.set(format!("{name}.operators"), &operators);
-            rules.management(
-                &at,
-                name,
-                site.servers.iter().map(|(server, of)| {
-                    (
-                        &**server,
-                        of.management.iter().map(|ip| whole(ip.0)).collect(),
-                        of.management_port,
-                    )
-                }),
-            );
-        }
 
-        let tunnels = interface
+        let tunnels: Vec<Tunnel> = interface
             .profiles
             .iter()
             .map(|profile| {
@@ -334,14 +352,19 @@ impl Compiler<'_> {
                 Tunnel { profile: profile.name.clone(), allowed_ips: fewest(&allowed) }
             })
             .collect();
-        peers.sort_by(|a, b| (&a.id, a.public_key).cmp(&(&b.id, b.public_key)));
+        for peers in [&mut peers, &mut known] {
+            peers.sort_by(|a, b| (&a.id, a.public_key).cmp(&(&b.id, b.public_key)));
+        }
         let mtu = (machine.uplink_mtu - OVERHEAD).min(CLIENT_MTU_MAX);
-        machine.links.push(Link {
+        let retired = end.old_keys.iter().filter(|old| *old.state == State::Retired);
+        let first = Link {
             name: link,
             interface: name.clone(),
             kind: LinkKind::Clients,
             public_key: *end.public_key,
             staged_key: None,
+            second_of: None,
+            retired_keys: sorted(retired.map(|old| *old.public_key)),
             endpoint: Some(end.endpoint.with_port(*end.port)),
             listen_port: *end.port,
             mtu,
@@ -349,12 +372,79 @@ impl Compiler<'_> {
             routes,
             peers,
             tunnels,
+        };
+        let second = end.staged.as_ref().zip(second).map(|(staged, link)| Link {
+            name: link,
+            public_key: *staged.public_key,
+            second_of: Some(first.name.clone()),
+            retired_keys: Vec::new(),
+            endpoint: Some(end.endpoint.with_port(*staged.port)),
+            listen_port: *staged.port,
+            // Who moves takes its own way with it; until then there is none.
+            routes: Vec::new(),
+            peers: known,
+            ..first.clone()
         });
+        machine.links.push(first);
+        machine.links.extend(second);
+    }
+
+    /// The names of an end's links: the key in use has one of two, the key that takes over the
+    /// other one. So a link keeps its name, its peers and its sessions when its key is the only one.
+    fn links(
+        &mut self,
+        machine: &Machine,
+        name: &Name,
+        end: &intent::End,
+    ) -> (String, Option<String>) {
+        let own = EndName { interface: name.clone(), server: machine.name.clone() };
+        let (first, other) = end_links(self.lock, &own, &end.public_key);
+        let subject = end_of(name, &machine.name);
+        if let Some(staged) = &end.staged
+            && self.lock.is_second(&own, &end.public_key)
+            && self.lock.is_second(&own, &staged.public_key)
+        {
+            let what = format!("the staged key of {own} was used on {first} before");
+            let fault = Diagnostic::error("key-reused", what);
+            self.refuse(
+                &subject,
+                fault.hint(format!("make a new one: vyr server rotate {}", own.server)),
+            );
+        }
+        let second = end.staged.as_ref().map(|_| other);
+        for link in [Some(&first), second.as_ref()].into_iter().flatten() {
+            if link.len() > LINK_CHARS_MAX {
+                let what = format!(
+                    "{own} would have a link {link}, of more than {LINK_CHARS_MAX} characters"
+                );
+                let why =
+                    "a server's key rotates by a second link, and the kernel's names are short";
+                let fault = Diagnostic::error("link-name", what).why(why);
+                self.refuse(
+                    &subject,
+                    fault.hint(format!(
+                        "move its clients to an interface whose name has at most {} characters",
+                        LINK_CHARS_MAX - LINK.len() - 2
+                    )),
+                );
+            }
+            if machine.links.iter().any(|other| other.name == *link) {
+                let what = format!("two links of {} would be called {link}", machine.name);
+                let fault = Diagnostic::error("link-name", what);
+                self.refuse(&subject, fault.hint("give the other interface another name"));
+            }
+        }
+        (first, second)
     }
 
     fn mesh(&mut self, machine: &mut Machine, node: &intent::Node, mesh: &intent::Mesh) {
         let site = &self.intent.site;
-        let IpNet::V6(prefix) = self.intent.mesh_prefix() else { return };
+        // In a site with a mesh every node has a key: `intent` asks for it.
+        let (IpNet::V6(prefix), Some(public_key)) =
+            (self.intent.mesh_prefix(), node.public_key.as_deref().copied())
+        else {
+            return;
+        };
         let mut addresses: BTreeMap<&Name, IpNet> = BTreeMap::new();
         for name in site.nodes.keys() {
             let subject = Subject::Node { name: name.to_string() };
@@ -371,13 +461,15 @@ impl Compiler<'_> {
             .nodes
             .iter()
             .filter(|(name, _)| ***name != machine.name)
-            .map(|(name, other)| Peer {
-                id: (**name).clone(),
-                public_key: *other.public_key,
-                allowed_ips: addresses.get(&**name).copied().into_iter().collect(),
-                endpoint: other.endpoint.as_ref().map(|host| host.with_port(*mesh.port)),
-                // A node that nobody can find keeps its own way open.
-                keepalive_s: node.endpoint.is_none().then_some(KEEPALIVE_S),
+            .filter_map(|(name, other)| {
+                Some(Peer {
+                    id: (**name).clone(),
+                    public_key: **other.public_key.as_ref()?,
+                    allowed_ips: addresses.get(&**name).copied().into_iter().collect(),
+                    endpoint: other.endpoint.as_ref().map(|host| host.with_port(*mesh.port)),
+                    // A node that nobody can find keeps its own way open.
+                    keepalive_s: node.endpoint.is_none().then_some(KEEPALIVE_S),
+                })
             })
             .collect();
         let others = site.nodes.iter().filter(|(name, _)| ***name != machine.name);
@@ -406,13 +498,15 @@ impl Compiler<'_> {
             let services = sorted(mesh.allow.iter().map(|service| **service));
             rules.accept(id, Toward::Local, MESH_PEERS, MESH_OWN, services);
         }
-        let name = Name::mesh();
+        let name = intent::mesh();
         machine.links.push(Link {
             name: link,
             interface: name,
             kind: LinkKind::Mesh,
-            public_key: *node.public_key,
+            public_key,
             staged_key: node.staged_key.as_deref().copied(),
+            second_of: None,
+            retired_keys: Vec::new(),
             endpoint: node.endpoint.as_ref().map(|host| host.with_port(*mesh.port)),
             listen_port: *mesh.port,
             mtu,
@@ -444,6 +538,21 @@ fn devices(intent: &Intent) -> Vec<Device<'_>> {
         }
     }
     devices.into_values().collect()
+}
+
+/// The names of the two links that an end may have: that of its key in use, and the other one, which
+/// the key after it has.
+pub fn end_links(lock: &Lock, end: &EndName, in_use: &Key) -> (String, String) {
+    let first = format!("{LINK}{}", end.interface);
+    let second = format!("{first}-2");
+    match lock.is_second(end, in_use) {
+        false => (first, second),
+        true => (second, first),
+    }
+}
+
+fn end_of(interface: &Name, server: &Name) -> Subject {
+    Subject::End { interface: interface.to_string(), server: server.to_string() }
 }
 
 fn client_peer(id: &Name, public_key: Key, allowed_ips: Vec<IpNet>) -> Peer {
@@ -511,6 +620,12 @@ impl Rules<'_> {
             destination: destination.into(),
             services,
         });
+    }
+
+    fn masquerade(&mut self, source: String) {
+        if !self.machine.masquerade.contains(&source) {
+            self.machine.masquerade.push(source);
+        }
     }
 
     /// Operators among the clients reach every server by SSH, whatever their profile says.

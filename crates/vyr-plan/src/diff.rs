@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use vyr_base::Digest;
 
-use crate::intent::{Key, Service};
-use crate::plan::{LinkKind, Plan};
+use crate::intent::{Key, Operator, Service};
+use crate::plan::{LinkKind, Plan, TrustRoot};
 use crate::reach::Reach;
 use crate::space::{Block, Region, Set, point};
 
@@ -67,9 +67,18 @@ impl Diff {
 /// What changes from `before` (none: the empty plan) to `after` (none: everything goes).
 pub fn diff(before: Option<&Plan>, after: Option<&Plan>) -> Diff {
     let digest = |plan: Option<&Plan>| plan.and_then(|plan| plan.digest().ok());
+    Diff {
+        before: digest(before),
+        after: digest(after),
+        changes: changes(&things(before), &things(after)),
+        reach: reach(before, after),
+    }
+}
+
+/// What changes from some things to others, sorted.
+pub(crate) fn changes(old: &Things, new: &Things) -> Vec<Change> {
     let mut changes = BTreeSet::new();
-    let (old, new) = (things(before), things(after));
-    for (key, text) in &old {
+    for (key, text) in old {
         match new.get(key) {
             None => add(&mut changes, key, "is gone".into()),
             Some(now) if now != text => {
@@ -91,23 +100,32 @@ pub fn diff(before: Option<&Plan>, after: Option<&Plan>) -> Diff {
         let told: Vec<String> = text.iter().map(|(label, is)| format!("{label} {is}")).collect();
         add(&mut changes, key, format!("is new: {}", told.join(", ")));
     }
-    Diff {
-        before: digest(before),
-        after: digest(after),
-        changes: changes.into_iter().collect(),
-        reach: reach(before, after),
-    }
+    changes.into_iter().collect()
 }
 
 fn add(changes: &mut BTreeSet<Change>, (kind, name): &(&'static str, String), what: String) {
     changes.insert(Change { kind, name: name.clone(), what });
 }
 
-fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-type Things = BTreeMap<(&'static str, String), BTreeMap<&'static str, String>>;
+/// Labelled texts of each thing, by kind and name.
+pub(crate) type Things = BTreeMap<(&'static str, String), BTreeMap<&'static str, String>>;
+
+/// Who may sign the next plan.
+pub(crate) fn operators(trust: &TrustRoot) -> Vec<(&'static str, String)> {
+    let of = &trust.operators;
+    let key =
+        |operator: &Operator| Digest::of(operator.public_key.as_bytes()).hex()[..8].to_owned();
+    vec![
+        ("threshold", trust.threshold.to_string()),
+        ("may sign", list(of.iter().map(|operator| operator.principal.as_str()))),
+        ("keys", list(of.iter().map(key))),
+        ("work from", list(&trust.from)),
+    ]
+}
 
 /// What a plan consists of, for people: a few labelled texts for each thing.
 fn things(plan: Option<&Plan>) -> Things {
@@ -117,22 +135,7 @@ fn things(plan: Option<&Plan>) -> Things {
         let texts = texts.into_iter().filter(|(_, text)| !text.is_empty()).collect();
         things.insert((kind, name.to_string()), texts);
     };
-    let operators = plan.trust.operators.iter().map(|operator| operator.principal.as_str());
-    put(
-        "operators",
-        &"all",
-        vec![
-            ("threshold", plan.trust.threshold.to_string()),
-            ("may sign", list(operators)),
-            (
-                "keys",
-                list(plan.trust.operators.iter().map(|operator| {
-                    Digest::of(operator.public_key.as_bytes()).hex()[..8].to_owned()
-                })),
-            ),
-            ("work from", list(&plan.trust.from)),
-        ],
-    );
+    put("operators", &"all", operators(&plan.trust));
     put("recovery", &"recipients", vec![("are", list(&plan.recovery))]);
     for interface in &plan.interfaces {
         put(
@@ -150,11 +153,19 @@ fn things(plan: Option<&Plan>) -> Things {
     for machine in &plan.machines {
         put("machine", &machine.name, vec![("management", list(&machine.management))]);
         for link in &machine.links {
+            let own = format!("vyr-{}", link.interface);
+            let second = if link.second_of.is_some() { " (second)" } else { "" };
             put(
                 "link",
-                &format!("{}@{}", link.interface, machine.name),
+                &format!("{}@{}{second}", link.interface, machine.name),
                 vec![
+                    // Of another name is what had a second end once.
+                    (
+                        "on the host",
+                        if link.name == own { String::new() } else { link.name.clone() },
+                    ),
                     ("key", link.public_key.to_string()),
+                    ("retired keys", list(&link.retired_keys)),
                     ("endpoint", link.endpoint.clone().unwrap_or_default()),
                     ("port", link.listen_port.to_string()),
                     ("mtu", link.mtu.to_string()),

@@ -299,8 +299,17 @@ impl Explain<'_> {
             }
         }
         for machine in &self.plan.machines {
-            for link in machine.links.iter().filter(|link| link.public_key == key) {
-                add(format!("the key of {}@{}", link.interface, machine.name));
+            for link in &machine.links {
+                let end = format!("{}@{}", link.interface, machine.name);
+                if link.public_key == key {
+                    add(match &link.second_of {
+                        None => format!("the key of {end}"),
+                        Some(first) => format!("the key that {end} is to use next, beside {first}"),
+                    });
+                }
+                if link.retired_keys.contains(&key) {
+                    add(format!("a retired key of {end}: not in force any more"));
+                }
             }
         }
         if self.plan.revoked.contains(&key) {
@@ -346,7 +355,10 @@ impl Explain<'_> {
             let links: Vec<String> = machine
                 .links
                 .iter()
-                .map(|link| format!("{}, {} peers", link.name, link.peers.len()))
+                .map(|link| match &link.second_of {
+                    None => format!("{}, {} peers", link.name, link.peers.len()),
+                    Some(first) => format!("{}, the next key of {first}", link.name),
+                })
                 .collect();
             let subject = match machine.management.is_empty() {
                 true => Subject::Node { name: name.into() },

@@ -143,7 +143,9 @@ pub fn svg(plan: &Plan) -> String {
             };
             let peers = link.peers.len();
             let what = if link.kind == LinkKind::Mesh { "nodes" } else { "keys" };
-            lines.push((format!("{} · {peers} {what} · mtu {}", link.name, link.mtu), class));
+            let next = if link.second_of.is_some() { " · next key" } else { "" };
+            let line = format!("{} · {peers} {what} · mtu {}{next}", link.name, link.mtu);
+            lines.push((line, class));
             lines.extend(link.routes.iter().map(|route| (format!("  {route}"), "quiet")));
         }
         let height = 40 + ROW * lines.len();

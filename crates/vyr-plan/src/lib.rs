@@ -34,6 +34,7 @@ pub mod plan;
 mod prove;
 mod reach;
 pub mod render;
+pub mod services;
 mod space;
 mod spof;
 
@@ -42,14 +43,14 @@ pub use approve::{
     APPROVAL_BYTES_MAX, APPROVALS_MAX, Approval, ApprovalError, Approved, Approver, Root, Signed,
     approve,
 };
-pub use compile::{CLIENT_MTU_MAX, INTERNET, KEEPALIVE_S, OVERHEAD, compile};
+pub use compile::{CLIENT_MTU_MAX, INTERNET, KEEPALIVE_S, OVERHEAD, compile, end_links};
 pub use contract::{Broken, Outcome, run as run_contracts};
 pub use diff::{Change, Diff, Flow, ReachChange, diff, name_some};
 pub use explain::{Explanation, Reason, explain, explain_packets};
 pub use graph::{Cell, Matrix, Row, matrix, svg};
 pub use intent::{Files, Intent, Subject};
 pub use lock::{Applied, EndName, Lock, Next, allocate, next};
-pub use plan::{Plan, PlanError};
+pub use plan::{Document, Kind, Plan, PlanError};
 pub use prove::{INVARIANTS, Invariant, Violation, invariant, prove};
 pub use reach::{Passage, Reach, addresses};
 pub use space::{Block, Packet, Region, Set, address, point};

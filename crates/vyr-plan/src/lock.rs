@@ -3,7 +3,8 @@
 //! ```text
 //! ipv4 office@router 10.20.0.17 ana-laptop     an address, its end and its owner, for ever
 //! plan network 4 sha256:...                    epoch and parent of the plan to compile
-//! revoked KEY ana-laptop                       a key that never returns
+//! revoked KEY ana-laptop                       a key that never returns; a server's: its name
+//! second office@router KEY                     a server's key that is on `vyr-office-2`
 //! version 1
 //! ```
 //!
@@ -11,17 +12,20 @@
 //! that nobody gets an address under which somebody else is still known. Two branches may give one
 //! address to two clients; [`Lock::stale`] finds it, [`allocate`] moves one of them.
 //!
-//! IPv6 needs no ledger: those addresses come from names (`address`).
+//! IPv6 needs no ledger: those addresses come from names (`address`). The lines of services are in
+//! `services::ledger`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use vyr_base::form::conflict_markers;
 use vyr_base::{Diagnostic, Digest, Source};
 
-use crate::intent::{Intent, Key, Name, State, Subject, conflict_markers};
-use crate::plan::Plan;
+use crate::intent::{End, Intent, Key, Name, State, Subject};
+use crate::plan::{Document, Plan};
+use crate::services::Ledger;
 
 /// Bytes of a lock.
 const LOCK_BYTES_MAX: usize = 16 << 20;
@@ -36,6 +40,18 @@ pub struct EndName {
     pub interface: Name,
     /// The server.
     pub server: Name,
+}
+
+impl EndName {
+    fn subject(&self) -> Subject {
+        let (interface, server) = (self.interface.to_string(), self.server.to_string());
+        Subject::End { interface, server }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (interface, server) = text.split_once('@')?;
+        Some(Self { interface: interface.parse().ok()?, server: server.parse().ok()? })
+    }
 }
 
 impl fmt::Display for EndName {
@@ -61,8 +77,12 @@ pub struct Lock {
     /// More than one after such a merge.
     next: BTreeSet<Next>,
     revoked: BTreeSet<(Key, Name)>,
+    /// Keys of servers that are on the second link of their end. All others are on the first.
+    second: BTreeSet<(EndName, Key)>,
     /// Addresses by owner, of what is above.
     owned: BTreeMap<EndName, BTreeMap<Name, BTreeSet<Ipv4Addr>>>,
+    /// What services have.
+    pub(crate) services: Ledger,
 }
 
 impl Lock {
@@ -117,12 +137,12 @@ impl Lock {
         let words: Vec<&str> = line.split(' ').collect();
         match *words.as_slice() {
             ["ipv4", end, address, owner] => {
-                let (interface, server) = end.split_once('@')?;
-                let end =
-                    EndName { interface: interface.parse().ok()?, server: server.parse().ok()? };
-                self.own(end, address.parse().ok()?, owner.parse().ok()?);
+                self.own(EndName::parse(end)?, address.parse().ok()?, owner.parse().ok()?);
             }
-            ["plan", "network", epoch, parent] => {
+            ["second", end, key] => {
+                self.second.insert((EndName::parse(end)?, key.parse().ok()?));
+            }
+            ["plan", kind @ ("network" | "services"), epoch, parent] => {
                 let parent = match parent {
                     "empty" => None,
                     digest => Some(digest.parse().ok()?),
@@ -130,12 +150,16 @@ impl Lock {
                 let found =
                     epoch.parse::<u64>().ok().filter(|epoch| (1..1 << 53).contains(epoch))?;
                 let epoch = Some(found).filter(|found| found.to_string() == *epoch)?;
-                self.next.insert(Next { epoch, parent });
+                let next = Next { epoch, parent };
+                match kind {
+                    "network" => self.next.insert(next),
+                    _ => self.services.next.insert(next),
+                };
             }
             ["revoked", key, owner] => {
                 self.revoked.insert((key.parse().ok()?, owner.parse().ok()?));
             }
-            _ => return None,
+            _ => return self.services.line(&words),
         }
         Some(())
     }
@@ -177,6 +201,14 @@ impl Lock {
         self.next.first().filter(|_| self.next.len() == 1)
     }
 
+    /// The same for a plan over this one: for who asks what the site is now, and writes no plan. All
+    /// that was allocated stays as it was, and nothing is.
+    #[must_use]
+    pub fn over(mut self, applied: Option<&Applied>) -> Self {
+        self.next = BTreeSet::from([next(applied)]);
+        self
+    }
+
     /// Keys that never return.
     pub fn revoked(&self) -> impl Iterator<Item = &Key> {
         self.revoked.iter().map(|(key, _)| key)
@@ -185,6 +217,11 @@ impl Lock {
     /// The same, each with whose it was.
     pub fn revoked_of(&self) -> impl Iterator<Item = &(Key, Name)> {
         self.revoked.iter()
+    }
+
+    /// Whether a server's key is on the second link of its end.
+    pub fn is_second(&self, end: &EndName, key: &Key) -> bool {
+        self.second.contains(&(end.clone(), *key))
     }
 
     /// Who has an address.
@@ -246,6 +283,20 @@ impl Lock {
                 faults.push(of(Subject::Client { id: client.id.to_string() }, fault));
             }
         }
+        for (end, key) in seconds(intent, self) {
+            if !self.is_second(&end, &key) {
+                let what = format!("the link of the staged key of {end} is not in the lock yet");
+                let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
+                faults.push(of(end.subject(), fault));
+            }
+        }
+        for (server, key) in revoked_ends(intent) {
+            if !revoked.contains(&key) {
+                let what = format!("the revoked key of {server} is not in the lock yet");
+                let fault = Diagnostic::error("lock-stale", what).hint("run `vyr lock`");
+                faults.push(of(Subject::Server { name: server.to_string() }, fault));
+            }
+        }
         let next = next(applied);
         if self.next() != Some(&next) {
             let what = match self.next.len() {
@@ -272,31 +323,35 @@ impl fmt::Display for Lock {
                 lines.extend(owners.iter().map(|owner| format!("ipv4 {end} {address} {owner}")));
             }
         }
-        for next in &self.next {
-            let parent = next.parent.as_ref().map_or("empty".into(), Digest::to_string);
-            lines.push(format!("plan network {} {parent}", next.epoch));
+        for (kind, all) in [("network", &self.next), ("services", &self.services.next)] {
+            for next in all {
+                let parent = next.parent.as_ref().map_or("empty".into(), Digest::to_string);
+                lines.push(format!("plan {kind} {} {parent}", next.epoch));
+            }
         }
+        lines.extend(self.services.lines());
         lines.extend(self.revoked.iter().map(|(key, owner)| format!("revoked {key} {owner}")));
+        lines.extend(self.second.iter().map(|(end, key)| format!("second {end} {key}")));
         lines.sort_unstable();
         writeln!(f, "{HEADER}")?;
         lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
-/// The plan that was confirmed last.
+/// The plan of a kind that was confirmed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct Applied<P = Plan> {
     /// Its name.
     pub digest: Digest,
     /// The plan.
-    pub plan: Plan,
+    pub plan: P,
 }
 
 /// What comes after the plan that is applied now.
-pub fn next(applied: Option<&Applied>) -> Next {
+pub fn next<P: Document>(applied: Option<&Applied<P>>) -> Next {
     match applied {
         None => Next { epoch: 1, parent: None },
-        Some(applied) => Next { epoch: applied.plan.epoch + 1, parent: Some(applied.digest) },
+        Some(applied) => Next { epoch: applied.plan.epoch() + 1, parent: Some(applied.digest) },
     }
 }
 
@@ -317,6 +372,33 @@ fn wanted(intent: &Intent) -> impl Iterator<Item = (EndName, Ipv4Net, &Name)> {
                 IpNet::V6(_) => None,
             })
         })
+    })
+}
+
+/// The ends of servers, with their names.
+fn ends(intent: &Intent) -> impl Iterator<Item = (EndName, &End)> {
+    intent.site.interfaces.iter().flat_map(|(interface, of)| {
+        of.at.iter().map(move |(server, end)| {
+            let (interface, server) = ((**interface).clone(), (**server).clone());
+            (EndName { interface, server }, end)
+        })
+    })
+}
+
+/// Staged keys of servers that are to be on the second link of their end: the active one is not.
+fn seconds<'a>(intent: &'a Intent, lock: &'a Lock) -> impl Iterator<Item = (EndName, Key)> + 'a {
+    ends(intent).filter_map(|(name, end)| {
+        let staged = end.staged.as_ref()?;
+        let free = !lock.is_second(&name, &end.public_key);
+        free.then_some((name, *staged.public_key))
+    })
+}
+
+/// Keys of servers' ends that are refused for good.
+fn revoked_ends(intent: &Intent) -> impl Iterator<Item = (&Name, Key)> {
+    intent.site.interfaces.values().flat_map(|of| &of.at).flat_map(|(server, end)| {
+        let revoked = end.old_keys.iter().filter(|old| *old.state == State::Revoked);
+        revoked.map(move |old| (&**server, *old.public_key))
     })
 }
 
@@ -364,6 +446,11 @@ pub fn allocate(
     for client in intent.clients_in(State::Revoked) {
         lock.revoked.insert((*client.public_key, (*client.id).clone()));
     }
+    for (server, key) in revoked_ends(intent) {
+        lock.revoked.insert((key, server.clone()));
+    }
+    let seconds: Vec<_> = seconds(intent, &lock).collect();
+    lock.second.extend(seconds);
     lock.next = BTreeSet::from([next(applied)]);
     if faults.is_empty() { Ok(lock) } else { Err(faults) }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vyr_base::{Category, Digest, Problem, canonical};
 
@@ -27,6 +28,18 @@ pub const PLAN_BYTES_MAX: usize = 128 << 20;
 pub enum Kind {
     /// WireGuard, addresses, routes, firewall.
     Network,
+    /// Images, instances, ingress.
+    Services,
+}
+
+impl Kind {
+    /// As a plan, a lock and a command line write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Services => "services",
+        }
+    }
 }
 
 /// What a site becomes.
@@ -125,9 +138,33 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The link of an interface.
+    /// The link of an interface; of two the one that the other one follows.
     pub fn link(&self, interface: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.interface.as_str() == interface)
+        self.ends(interface).find(|link| link.second_of.is_none())
+    }
+
+    /// The second end of an interface, if its server's key rotates.
+    pub fn second(&self, interface: &str) -> Option<&Link> {
+        self.ends(interface).find(|link| link.second_of.is_some())
+    }
+
+    fn ends(&self, interface: &str) -> impl Iterator<Item = &Link> {
+        self.links.iter().filter(move |link| link.interface.as_str() == interface)
+    }
+
+    /// The link that a second one follows, if it is one.
+    pub fn first_of(&self, second: &Link) -> Option<&Link> {
+        let first = second.second_of.as_deref()?;
+        self.links.iter().find(|link| link.name == first && link.second_of.is_none())
+    }
+
+    /// The addresses from which a link may hear: those of its peers, and on a second end also those
+    /// that its peers have on the first, because they may be moved without another plan.
+    pub fn heard<'a>(&'a self, link: &'a Link) -> impl Iterator<Item = &'a IpNet> {
+        let first = self.first_of(link).into_iter().flat_map(|first| &first.peers);
+        let known: BTreeSet<&Name> = link.peers.iter().map(|peer| &peer.id).collect();
+        let moved = first.filter(move |peer| known.contains(&peer.id));
+        link.peers.iter().chain(moved).flat_map(|peer| &peer.allowed_ips)
     }
 
     /// The prefixes of a set; none if it is not there.
@@ -151,7 +188,7 @@ pub enum LinkKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// As the kernel knows it: `vyr-` and the interface's name.
+    /// As the kernel knows it: `vyr-` and the interface's name, perhaps with `-2`.
     pub name: String,
     /// The interface.
     pub interface: Name,
@@ -162,6 +199,13 @@ pub struct Link {
     /// In the mesh, the key that takes over; absent: none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged_key: Option<Key>,
+    /// On a second end, whose key and port take over, the name of the first; absent: it is no
+    /// second end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_of: Option<String>,
+    /// Keys that this end had and has no more, sorted; absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired_keys: Vec<Key>,
     /// How others find it: `host:port`.
     pub endpoint: Option<String>,
     /// Its UDP port.
@@ -294,6 +338,22 @@ pub enum PlanError {
     /// Of another version.
     #[error("it is a plan of version {0}; this vyr reads {PLAN_VERSION}")]
     Version(u8),
+    /// Too many things in it.
+    #[error("a plan with more than {most} {what} is refused")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Of the other kind.
+    #[error("it is a plan of the {} kind, not of the {} one", .found.as_str(), .wanted.as_str())]
+    Kind {
+        /// What was to be read.
+        wanted: Kind,
+        /// What it is.
+        found: Kind,
+    },
     /// Another plan.
     #[error("it is the plan {found}, not {wanted}")]
     Other {
@@ -307,14 +367,122 @@ pub enum PlanError {
 impl Problem for PlanError {
     fn category(&self) -> Category {
         match self {
-            Self::TooLarge(_) | Self::Form(_) | Self::Version(_) => Category::Usage,
+            Self::TooLarge(_)
+            | Self::Form(_)
+            | Self::Version(_)
+            | Self::TooMany { .. }
+            | Self::Kind { .. } => Category::Usage,
             Self::Other { .. } => Category::Auth,
         }
     }
 
     fn hint(&self) -> Option<String> {
-        Some("compile it again from the site: vyr plan".into())
+        Some(match self {
+            Self::Kind { found, .. } => format!("name the kind: {}", found.as_str()),
+            _ => "compile it again from the site: vyr plan".into(),
+        })
     }
+}
+
+/// A plan of either kind: what is done with both in the same way.
+pub trait Document: Sized {
+    /// Which kind it is.
+    const KIND: Kind;
+
+    /// Reads a plan of this kind in its one spelling.
+    ///
+    /// # Errors
+    /// Whatever is not what [`Document::to_bytes`] writes.
+    fn parse(bytes: &[u8]) -> Result<Self, PlanError>;
+
+    /// Its bytes, canonical JSON.
+    ///
+    /// # Errors
+    /// None for a plan that was compiled or read.
+    fn to_bytes(&self) -> Result<Vec<u8>, PlanError>;
+
+    /// The site it is for.
+    fn site(&self) -> &Name;
+
+    /// One more than its parent's.
+    fn epoch(&self) -> u64;
+
+    /// The plan of the same kind that it replaces.
+    fn parent(&self) -> Option<Digest>;
+
+    /// Who signs the plan after it.
+    fn trust(&self) -> &TrustRoot;
+
+    /// Its name: the digest of its bytes.
+    ///
+    /// # Errors
+    /// As [`Document::to_bytes`].
+    fn digest(&self) -> Result<Digest, PlanError> {
+        Ok(Digest::of(&self.to_bytes()?))
+    }
+
+    /// Reads the plan of a digest, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Document::parse`], and [`PlanError::Other`] for bytes of another digest.
+    fn parse_as(bytes: &[u8], wanted: &Digest) -> Result<Self, PlanError> {
+        let found = Digest::of(bytes);
+        match found == *wanted {
+            true => Self::parse(bytes),
+            false => Err(PlanError::Other { wanted: *wanted, found }),
+        }
+    }
+}
+
+impl Document for Plan {
+    const KIND: Kind = Kind::Network;
+
+    fn parse(bytes: &[u8]) -> Result<Self, PlanError> {
+        Self::parse(bytes)
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, PlanError> {
+        self.to_bytes()
+    }
+
+    fn site(&self) -> &Name {
+        &self.site
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn parent(&self) -> Option<Digest> {
+        self.parent
+    }
+
+    fn trust(&self) -> &TrustRoot {
+        &self.trust
+    }
+}
+
+/// What both kinds of plans begin with, whatever else is in them.
+#[derive(Deserialize)]
+struct Head {
+    kind: Kind,
+}
+
+/// Which kind of plan these bytes say they are, if they say it.
+pub fn kind_of(bytes: &[u8]) -> Option<Kind> {
+    let within = bytes.len() <= PLAN_BYTES_MAX;
+    within.then(|| serde_json::from_slice::<Head>(bytes).ok()).flatten().map(|head| head.kind)
+}
+
+/// Reads a document of one kind in its one spelling; one of the other kind is told so.
+pub(crate) fn read_as<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    wanted: Kind,
+) -> Result<T, PlanError> {
+    canonical::parse(bytes).map_err(|error| match kind_of(bytes) {
+        Some(found) if found != wanted => PlanError::Kind { wanted, found },
+        _ => PlanError::Form(error),
+    })
 }
 
 impl Plan {
@@ -333,7 +501,10 @@ impl Plan {
         if bytes.len() > PLAN_BYTES_MAX {
             return Err(PlanError::TooLarge(bytes.len()));
         }
-        let plan: Self = canonical::parse(bytes).map_err(PlanError::Form)?;
+        let plan: Self = read_as(bytes, Kind::Network)?;
+        if plan.kind != Kind::Network {
+            return Err(PlanError::Kind { wanted: Kind::Network, found: plan.kind });
+        }
         match plan.version {
             // A list in another order would be another spelling, and what is found by search in
             // one reader would not be found in the next.
@@ -360,13 +531,18 @@ impl Plan {
             items.windows(2).all(|pair| key(&pair[0]) < key(&pair[1]))
         }
         let machine = |machine: &Machine| {
-            let links: BTreeSet<&Name> = machine.links.iter().map(|link| &link.interface).collect();
+            let links: BTreeSet<(&Name, bool)> = machine
+                .links
+                .iter()
+                .map(|link| (&link.interface, link.second_of.is_some()))
+                .collect();
             let names: BTreeSet<&str> =
                 machine.links.iter().map(|link| link.name.as_str()).collect();
             let peers = |link: &Link| rising(&link.peers, |peer| (&peer.id, peer.public_key));
             links.len() == machine.links.len()
                 && names.len() == machine.links.len()
                 && machine.links.iter().all(peers)
+                && machine.links.iter().all(|link| rising(&link.retired_keys, |key| *key))
                 && rising(&machine.sets, |set| &set.name)
                 && rising(&machine.rules, |rule| &rule.id)
                 && rising(&machine.masquerade, |set| set)

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! permitted = AllowedIPs of the link's peers (in)  x  rule  x  not routed into a link (out)
+//!             (on a second end also those that may be moved to it)
 //! reached   = permitted  x  AllowedIPs of the client's tunnel, by profile
 //! ```
 
@@ -54,10 +55,7 @@ impl<'a> Reach<'a> {
             let heard: BTreeMap<&str, Set> = machine
                 .links
                 .iter()
-                .map(|link| {
-                    let allowed = link.peers.iter().flat_map(|peer| &peer.allowed_ips);
-                    (link.name.as_str(), Set::prefixes(allowed))
-                })
+                .map(|link| (link.name.as_str(), Set::prefixes(machine.heard(link))))
                 .collect();
             for rule in &machine.rules {
                 let Some(link) = machine.links.iter().find(|link| link.name == rule.from) else {

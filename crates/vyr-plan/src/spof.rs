@@ -134,6 +134,10 @@ pub fn single_points(plan: &Plan) -> Vec<SinglePoint> {
     let mut roles: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for machine in &plan.machines {
         for link in machine.links.iter().filter(|link| link.kind == LinkKind::Clients) {
+            // Two ends of one interface are one thing that it carries.
+            if link.second_of.is_some() {
+                continue;
+            }
             roles.entry(machine.name.to_string()).or_default().push(link.interface.to_string());
         }
     }

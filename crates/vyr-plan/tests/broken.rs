@@ -12,7 +12,8 @@
 //!
 //! Instead of changes: `@ absent`, `@ empty`, `@ cut TEXT` (the file ends before TEXT), `@ repeat N
 //! TEXT` (added N times). `\u{..}` in a change is that character. The lock is what `allocate` makes
-//! of the site and of the changed lock, unless it says `@ as it is`.
+//! of the site and of the changed lock, unless it says `@ as it is`; each tag that it does not pin is
+//! answered with a digest. `services/NAME.toml` and `secrets/NAME.age` begin empty.
 //!
 //! `VYR_BROKEN_WRITE=1 cargo test -p vyr-plan --test broken` writes the last part of every case
 //! anew: read the difference as a user would.
@@ -28,8 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vyr_base::{Diagnostic, Source};
-use vyr_plan::{Files, Intent, Lock, allocate, compile, prove, run_contracts};
+use vyr_base::{Diagnostic, Digest, Source};
+use vyr_plan::{Files, Intent, Lock, allocate, compile, prove, run_contracts, services};
 
 /// Cases there are at least.
 const CASES_MIN: usize = 60;
@@ -144,9 +145,24 @@ fn faults(case: &Case) -> Vec<Diagnostic> {
     let mut take = |name: &str| texts.remove(name).map(|text| Source::new(name, text));
     let (site, clients) = (take("site.toml").expect("a site"), take("clients.toml"));
     let (signers, lock) = (take("operators.allowed_signers"), take("vyr.lock"));
-    let contracts = texts.into_iter().map(|(name, text)| Source::new(name, text)).collect();
+    let (secrets, texts): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        texts.into_iter().partition(|(name, _)| name.starts_with("secrets/"));
+    let secrets = secrets.into_iter().map(|(name, text)| {
+        let stem = name.trim_start_matches("secrets/").trim_end_matches(".age").to_owned();
+        (stem, Digest::of(text.as_bytes()))
+    });
+    let sources = texts.into_iter().map(|(name, text)| Source::new(name, text));
+    let (services, contracts) = sources.partition(|of| of.name().starts_with("services/"));
     let lock = lock.unwrap_or_else(|| Source::new("vyr.lock", Lock::default().to_string()));
-    let files = Files { site, clients, signers, contracts, lock: Some(lock.clone()) };
+    let files = Files {
+        clients,
+        signers,
+        contracts,
+        services,
+        secrets: secrets.collect(),
+        lock: Some(lock.clone()),
+        ..Files::new(site)
+    };
     let parsed = Lock::parse(&lock);
     let intent = match (files.read(), &parsed) {
         (Ok(intent), Ok(_)) => intent,
@@ -158,13 +174,22 @@ fn faults(case: &Case) -> Vec<Diagnostic> {
     };
     let lock = parsed.expect("it was read");
     if as_it_is {
-        let stale = lock.stale(&intent, None);
+        let mut stale = lock.stale(&intent, None);
+        stale.extend(services::stale(&intent, &lock, None));
         return if stale.is_empty() { judged(&intent, &lock) } else { stale };
     }
-    match allocate(&intent, &lock, None) {
+    match allocate(&intent, &lock, None).and_then(|lock| pinned(&intent, lock)) {
         Ok(lock) => judged(&intent, &lock),
         Err(faults) => faults,
     }
+}
+
+/// A lock with an answer for every tag.
+fn pinned(intent: &Intent, mut lock: Lock) -> Result<Lock, Vec<Diagnostic>> {
+    for (reference, _) in services::unpinned(intent, &lock.clone(), services::Update::None) {
+        lock.pin(reference, Digest::of(reference.to_string().as_bytes()));
+    }
+    services::allocate_services(intent, &lock, None)
 }
 
 /// All of it, or of very much the beginning and the end.
@@ -192,6 +217,15 @@ fn judged(intent: &Intent, lock: &Lock) -> Vec<Diagnostic> {
     if faults.is_empty() {
         let outcomes = run_contracts(intent, &plan, Some(&applied));
         faults.extend(outcomes.iter().filter_map(|outcome| outcome.diagnostic(intent)));
+    }
+    if !intent.services.is_empty() {
+        match services::compile_services(intent, lock, None, None) {
+            Ok(plan) => {
+                let found = services::prove_services(&plan, None);
+                faults.extend(found.iter().map(|violation| violation.diagnostic(intent)));
+            }
+            Err(more) => faults.extend(more),
+        }
     }
     faults
 }
@@ -325,9 +359,13 @@ fn each_kind_of_fault_has_a_case() {
     }
     let all: String = cases().iter().map(|case| case.told.clone()).collect();
     let invariants = vyr_plan::INVARIANTS.iter().map(|invariant| invariant.id.to_owned());
-    for id in ids().into_iter().chain(invariants) {
+    let services = services::SERVICES_INVARIANTS.iter().map(|invariant| invariant.id.to_owned());
+    for id in ids().into_iter().chain(invariants).chain(services) {
         let seen = all.contains(&format!("error[{id}]: "));
-        let of_plans = ["N01", "N02", "N03", "N14", "N16", "N17"].contains(&id.as_str());
+        let of_plans = ["N01", "N02", "N03", "N14", "N16", "N17", "N21", "N22"];
+        // Of services: what a compiler does, or the network's plan says first, or a manifest's rules.
+        let of_services = ["S01", "S02", "S03", "S04", "S09", "S10", "S12", "S13", "S14"];
+        let of_plans = of_plans.iter().chain(&of_services).any(|of| **of == id);
         let unseen = UNSEEN.contains(&id.as_str()) || of_plans;
         assert!(seen || unseen, "{id} has no case");
     }

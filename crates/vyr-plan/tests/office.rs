@@ -24,3 +24,20 @@ fn a_lock_is_read_as_it_was_written() {
     let source = vyr_base::Source::new("vyr.lock", lock.to_string());
     assert_eq!(Lock::parse(&source).expect("its own text"), lock);
 }
+
+#[test]
+fn owners_are_in_no_plan() {
+    let (_, plan) = common::plan(&common::office(), None);
+    let with = |old: &str, new: &str| {
+        let mut files = common::files();
+        let text = files.clients.as_ref().expect("an inventory").text().replace(old, new);
+        files.clients = Some(vyr_base::Source::new("clients.toml", text));
+        common::plan(&common::read(files), None).1
+    };
+    // An inventory is people's; who holds a device changes nothing that is derived.
+    assert_eq!(with("owner = \"Ana\"", "owner = \"Zoe Quill\""), plan);
+    // The judge sees another device.
+    assert_ne!(with("ben-phone", "ben-watch"), plan);
+    let bytes = String::from_utf8(plan.to_bytes().expect("canonical")).expect("JSON");
+    assert!(!bytes.contains("owner") && !bytes.contains("Ana") && bytes.contains("ana-laptop"));
+}

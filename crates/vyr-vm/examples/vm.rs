@@ -32,12 +32,12 @@ fn main() -> anyhow::Result<ExitCode> {
     let platform = Platform::open(Path::new(platform))?;
     let root = std::path::absolute(root)?;
     let directory = tempfile::tempdir()?;
-    let driver = Qemu::new(platform.clone(), root.clone())?;
+    let driver = Qemu::new(platform.clone(), directory.path().join("probe"), None)?;
     let can = driver.capabilities();
     eprintln!("{}, {:?}", can.vmm, can.accelerator);
     let spec = Spec {
         platform,
-        root,
+        root: std::fs::File::open(root)?,
         memory_bytes: memory.parse::<u64>().context("MIB is a number")? << 20,
         vcpus: 1,
         scratch_bytes: None,
@@ -45,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         user: None,
         cgroup: None,
         snapshot: None,
+        mark: None,
     };
     driver.prepare(&spec, directory.path())?;
     let machine = driver.start(spec, directory.path())?;

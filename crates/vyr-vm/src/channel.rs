@@ -35,9 +35,27 @@ pub use exec::Exec;
 pub use vyr_channel as words;
 
 use view::{Shared, View};
+use zeroize::{Zeroize, Zeroizing};
 
 /// A guest that takes nothing for this long has stopped taking.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a guest said last of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// How far the instance is.
+    pub phase: Phase,
+    /// The last result of the health check, and what was seen.
+    pub health: Option<(bool, String)>,
+    /// Results so far on this connection.
+    pub checks: u64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { phase: Phase::Blank, health: None, checks: 0 }
+    }
+}
 
 /// A connection to one guest.
 #[derive(Debug)]
@@ -111,7 +129,20 @@ impl Channel {
         self.link.shared.with(|view| view.health.clone())
     }
 
-    /// Tells the guest who it is and what it runs.
+    /// Waits for a phase other than the one that was seen, or for a result of the health check after
+    /// those that were seen; what is so now. A guest that says much is heard at its last word.
+    ///
+    /// # Errors
+    /// Neither came in `time`; the guest is gone.
+    pub fn news(&self, seen: &Seen, time: Duration) -> Result<Seen, ChannelError> {
+        let end = Instant::now() + time;
+        self.link.shared.wait("a word of the guest", end, |view| {
+            let news = view.phase != seen.phase || view.checks != seen.checks;
+            news.then(|| view.seen())
+        })
+    }
+
+    /// Tells the guest who it is and what it runs. What is secret is overwritten here once it is sent.
     ///
     /// # Errors
     /// The guest was told before, or is gone.
@@ -119,7 +150,15 @@ impl Channel {
         if self.phase() != Phase::Blank {
             return Err(ChannelError::Started);
         }
-        self.link.send(&HostMessage::Start(Box::new(start)))
+        let mut message = HostMessage::Start(Box::new(start));
+        let mut payload = encode(&message);
+        let bytes = Zeroizing::new(frame(&payload));
+        let (Frame::Control(payload) | Frame::Data(_, payload)) = &mut payload;
+        payload.zeroize();
+        if let HostMessage::Start(start) = &mut message {
+            start.secrets.zeroize();
+        }
+        self.link.write(&bytes)
     }
 
     /// Waits for a phase that `wanted` takes.
@@ -188,6 +227,25 @@ impl Channel {
             self.link.send(&HostMessage::Ack(LOG_STREAM, offset))?;
         }
         Ok(records)
+    }
+
+    /// The same for who writes them down: the guest forgets them once `keep` is done. `false` at the
+    /// end of the log.
+    ///
+    /// # Errors
+    /// As [`Channel::read_log`].
+    pub fn keep_log(
+        &self,
+        time: Duration,
+        keep: impl FnOnce(&[LogRecord]),
+    ) -> Result<bool, ChannelError> {
+        let end = Instant::now() + time;
+        let (records, offset) = self.link.shared.wait("the log", end, View::take_log)??;
+        keep(&records);
+        if let Some(offset) = offset {
+            self.link.send(&HostMessage::Ack(LOG_STREAM, offset))?;
+        }
+        Ok(!records.is_empty())
     }
 
     /// Waits until somebody has taken the log to its end.
@@ -327,6 +385,7 @@ fn listen(shared: &Shared, message: GuestMessage, nonce: Nonce) -> Result<(), Ch
         GuestMessage::Ack(stream, offset) => Ok(view.ack(stream, offset)?),
         GuestMessage::Health { passed, seen } => {
             view.health = Some((passed, vyr_channel::shortened(&seen)));
+            view.checks += 1;
             Ok(())
         }
     })

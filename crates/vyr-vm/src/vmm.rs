@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A VMM has no capability, no right to start programs, and, where the host is root, a user of
-//!    its own.
+//! 1. A VMM has no capability, no right to start programs, and, where the host may give it one, a
+//!    user of its own. Its disks, its card and its sockets are descriptors: that user owns no file,
+//!    and need not reach the machine's directory.
 //! 2. It outlives its parent, and what is on disk is enough to adopt it: its process is known by
 //!    number **and** time of start, so that another process is never taken for it.
 //! 3. A snapshot is made only of a guest that knows nothing of an instance.
@@ -29,9 +30,12 @@ mod qmp;
 mod record;
 mod tap;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use cgroup::Cgroups;
 pub use disk::{DiskError, make_scratch};
@@ -43,11 +47,20 @@ pub use tap::{TapError, open_tap};
 
 use crate::channel::{Channel, ChannelError};
 
+/// The last that the console of a machine in this directory said, bounded; also once it has ended.
+///
+/// # Errors
+/// It cannot be read; there never was one.
+pub fn console_of(directory: &Path) -> Result<Vec<u8>, VmmError> {
+    let path = directory.join(qemu::CONSOLE);
+    console::read(&path).map_err(VmmError::file("read", path))
+}
+
 /// The smallest memory of a guest: with 96 MiB its kernel boots, and little else fits.
 pub const MEMORY_MIN: u64 = 128 << 20;
 
 /// How instructions of the guest are carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accelerator {
     /// By the processor.
     Kvm,
@@ -66,7 +79,7 @@ impl Accelerator {
 }
 
 /// What a driver can do here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// The VMM and its version.
     pub vmm: String,
@@ -85,8 +98,8 @@ pub struct Capabilities {
 pub struct Spec {
     /// Kernel and initramfs.
     pub platform: Platform,
-    /// The image's squashfs. The VMM's user has to be able to read it.
-    pub root: PathBuf,
+    /// The image's squashfs, open to be read.
+    pub root: File,
     /// Of the guest, at least [`MEMORY_MIN`].
     pub memory_bytes: u64,
     /// Virtual processors.
@@ -95,12 +108,15 @@ pub struct Spec {
     pub scratch_bytes: Option<u64>,
     /// The card's other end, and its address.
     pub tap: Option<(OwnedFd, [u8; 6])>,
-    /// User and group of the VMM's process; only root can give it one.
+    /// User and group of the VMM's process; it takes root, or two capabilities, to give it some. The
+    /// user has to be able to read the platform.
     pub user: Option<(u32, u32)>,
     /// The name of its cgroup; `None`: no cap, which only tests and experiments want.
     pub cgroup: Option<String>,
     /// Starts from here instead of booting.
     pub snapshot: Option<PathBuf>,
+    /// Stands on the VMM's command line, where whoever lost its number finds it.
+    pub mark: Option<String>,
 }
 
 /// How a VMM is.
@@ -113,7 +129,7 @@ pub enum Status {
 }
 
 /// How a VMM's process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// By itself; 0 when the guest switched itself off.
     Code(i32),

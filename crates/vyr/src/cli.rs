@@ -5,6 +5,8 @@ mod image;
 mod ingress;
 mod network;
 mod node;
+mod secret;
+mod services;
 mod site;
 
 use std::ffi::OsString;
@@ -23,15 +25,21 @@ pub(crate) use image::{
 pub(crate) use ingress::{IngressArgs, IngressCommand};
 pub(crate) use network::{
     ApplyArgs, BackendName, BundleArgs, BundleCommand, ConfirmArgs, DriftArgs, HostArgs,
-    NetworkCommand, NodeArgs, RebuildArgs, RemoteArgs, RollbackArgs, ServerCommand,
+    NetworkCommand, NodeArgs, RebuildArgs, RemoteArgs, RollbackArgs, SeenArgs, ServerCommand,
+    ServerLsArgs, ServerRotateArgs,
 };
 pub(crate) use node::{
     Access, CheckpointArgs, EventsArgs, EventsCommand, MetricsArgs, NodeCommand, SchedCommand,
     StateCommand, SubmitArgs, TaskCommand, TracesArgs, VerifyArgs,
 };
+pub(crate) use secret::{SecretArgs, SecretCommand, SecretInput};
+pub(crate) use services::{
+    DeployArgs, ExecArgs, LogsArgs, PsArgs, ReleaseCommand, ReleaseLsArgs, ReleaseReceiptArgs,
+    ReleaseShowArgs,
+};
 pub(crate) use site::{
-    CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, LockArgs, PlanArgs,
-    PlanCommand, SignArgs,
+    CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, Kind, LockArgs, PlanArgs,
+    PlanCommand, SignArgs, SiteArgs,
 };
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
@@ -121,6 +129,16 @@ pub(crate) enum Command {
     /// People's devices
     #[command(subcommand)]
     Client(ClientCommand),
+    Deploy(DeployArgs),
+    Ps(PsArgs),
+    Logs(LogsArgs),
+    Exec(ExecArgs),
+    /// What services were made of, and what became of their deploys
+    #[command(subcommand)]
+    Release(ReleaseCommand),
+    /// What services are told and nobody else: age files in the site
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Show how the kernel guides the threads that run guests
     #[command(subcommand)]
     Sched(SchedCommand),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vyr_base::hostname::Hostname;
 use vyr_base::{Diagnostic, Digest};
 
 use super::fields::{Fields, Found};
@@ -12,7 +13,6 @@ use super::{
     BACKENDS_MAX, Backend, CONFIG_BYTES_MAX, CONFIG_VERSION, CONNECTIONS_MAX, Config,
     HOSTNAMES_MAX, LISTENERS_MAX, Listener, Mode, ROUTES_MAX, Route, Timeouts, is_mapped, overlap,
 };
-use crate::hostname::Hostname;
 
 /// Connections at one time unless the document says otherwise: 8,192 descriptors.
 const CONNECTIONS_DEFAULT: u64 = 4096;

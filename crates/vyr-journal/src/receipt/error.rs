@@ -231,7 +231,7 @@ pub enum StatementFault {
         /// The other one.
         stated: Digest,
     },
-    /// The change of the network cannot be so.
+    /// The change of the network, or the deploy, cannot be so.
     #[error("{fault}")]
     Change {
         /// In what.

@@ -5,7 +5,7 @@ use vyr_base::{Category, Problem as _};
 
 use super::*;
 use crate::checkpoint::tests::{key, keys_of};
-use crate::event::tests::{at, network, one_of_each, origin, statement};
+use crate::event::tests::{at, deploy, network, one_of_each, origin, statement};
 use crate::ids::TaskId;
 use crate::merkle::node_hash;
 use crate::proof::{HashSource, inclusion_proof, root_at};
@@ -297,6 +297,46 @@ fn a_change_of_the_network_has_a_receipt_too() {
         assert!(matches!(fault(edit), F::Change { .. }));
     }
     let elsewhere = changed(|s| s.predicate.node.origin = Origin::new([8; 16]));
+    assert!(matches!(refused(&elsewhere.to_bytes()), ReceiptError::Origin { .. }));
+}
+
+/// The same log, with the end of a deploy instead.
+fn deployed(edit: impl FnOnce(&mut DeployStatement)) -> Receipt {
+    made(1, |event| {
+        let mut statement = deploy();
+        edit(&mut statement);
+        event.body = Body::DeployEnded(Box::new(statement));
+    })
+}
+
+#[test]
+fn a_deploy_has_a_receipt_too() {
+    use StatementFault as F;
+    let bytes = deployed(|_| ()).to_bytes();
+    let verified = verdict(&bytes).expect("believed");
+    assert_eq!(verified.stated, Stated::Deploy(Box::new(deploy())));
+    for place in (0..bytes.len()).step_by(3) {
+        let mut other = bytes.clone();
+        other[place] ^= 1;
+        refused(&other);
+    }
+    let fault = |edit: fn(&mut DeployStatement)| match refused(&deployed(edit).to_bytes()) {
+        ReceiptError::Statement { seq: SEQ, fault } => fault,
+        error => panic!("{error}"),
+    };
+    assert!(matches!(fault(|s| s.predicate_type.clear()), F::PredicateType { .. }));
+    let digest = fault(|s| s.predicate.deploy.plan = Digest::of(b"better"));
+    assert!(matches!(digest, F::SubjectDigest { name: "plan", .. }));
+    let edits: [fn(&mut DeployStatement); 4] = [
+        |s| s.predicate.deploy.deploy.push('x'),
+        |s| s.predicate.deploy.timings.begun = at(9),
+        |s| s.predicate.deploy.releases.reverse(),
+        |s| s.predicate.deploy.releases[1].service = "db".into(),
+    ];
+    for edit in edits {
+        assert!(matches!(fault(edit), F::Change { .. }));
+    }
+    let elsewhere = deployed(|s| s.predicate.node.origin = Origin::new([8; 16]));
     assert!(matches!(refused(&elsewhere.to_bytes()), ReceiptError::Origin { .. }));
 }
 

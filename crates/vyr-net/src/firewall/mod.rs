@@ -1,5 +1,7 @@
-//! Our table of nftables: its normal form, both of two at once, and the program that loads it.
+//! Our table of nftables: its normal form, both of two at once, what it lets
+//! begin, and the program that loads it.
 
+mod begin;
 mod nft;
 mod ruleset;
 

@@ -62,25 +62,36 @@ impl Nft {
         if !done.good {
             return Err(NetError::Nft { doing: "say its version", said: done.said });
         }
-        self.has_table()?;
+        self.has_table(TABLE)?;
         Ok(version)
     }
 
     /// Our table, as it is loaded.
     pub fn read(&self) -> Result<Option<Ruleset>, NetError> {
-        if !self.has_table()? {
+        self.read_table(TABLE)
+    }
+
+    /// The same of a table of another name.
+    pub(crate) fn read_table(&self, table: &str) -> Result<Option<Ruleset>, NetError> {
+        if !self.has_table(table)? {
             return Ok(None);
         }
-        let done = self.run(&["-j", "-p", "list", "table", "inet", TABLE], None)?;
+        // Ports and users as numbers.
+        let done = self.run(&["-j", "-p", "-u", "list", "table", "inet", table], None)?;
         if !done.good {
             return Err(NetError::Nft { doing: "list our table", said: done.said });
         }
-        Ruleset::from_listing(&done.output).map(Some).map_err(NetError::Ruleset)
+        Ruleset::listing_of(table, &done.output).map(Some).map_err(NetError::Ruleset)
     }
 
     /// Puts a table in the place of ours, or removes ours.
     pub fn apply(&self, to: Option<&Ruleset>) -> Result<(), NetError> {
-        let text = to.map_or_else(Ruleset::removal, Ruleset::transaction);
+        self.apply_table(TABLE, to)
+    }
+
+    /// The same with a table of another name.
+    pub(crate) fn apply_table(&self, table: &str, to: Option<&Ruleset>) -> Result<(), NetError> {
+        let text = to.map_or_else(|| Ruleset::removal_of(table), Ruleset::transaction);
         for (arguments, doing) in [
             (&["-c", "-j", "-f", "/proc/self/fd/0"][..], "check a transaction"),
             (&["-j", "-f", "/proc/self/fd/0"][..], "load a transaction"),
@@ -90,13 +101,13 @@ impl Nft {
                 return Err(NetError::Nft { doing, said: done.said });
             }
         }
-        match self.read()?.as_ref() == to {
+        match self.read_table(table)?.as_ref() == to {
             true => Ok(()),
-            false => Err(NetError::Differs { what: format!("the table inet {TABLE}") }),
+            false => Err(NetError::Differs { what: format!("the table inet {table}") }),
         }
     }
 
-    fn has_table(&self) -> Result<bool, NetError> {
+    fn has_table(&self, table: &str) -> Result<bool, NetError> {
         let done = self.run(&["-j", "list", "tables", "inet"], None)?;
         if !done.good {
             return Err(NetError::Nft { doing: "list tables", said: done.said });
@@ -107,7 +118,7 @@ impl Nft {
         let tables = tables.ok_or_else(|| NetError::malformed("nft", "no list of tables"))?;
         Ok(tables
             .iter()
-            .any(|one| one["table"]["name"] == TABLE && one["table"]["family"] == "inet"))
+            .any(|one| one["table"]["name"] == *table && one["table"]["family"] == "inet"))
     }
 
     fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<Done, NetError> {

@@ -52,10 +52,20 @@ impl TryFrom<Vec<Value>> for Ruleset {
     type Error = RulesetError;
 
     fn try_from(objects: Vec<Value>) -> Result<Self, RulesetError> {
+        Self::of_table(TABLE, objects)
+    }
+}
+
+impl Ruleset {
+    /// The table of another name, from its objects.
+    pub(crate) fn of_table(table: &str, objects: Vec<Value>) -> Result<Self, RulesetError> {
         if objects.len() > OBJECTS_MAX {
             return Err(RulesetError::TooLarge);
         }
-        let mut parts = objects.into_iter().map(Part::read).collect::<Result<Vec<_>, _>>()?;
+        let mut parts = objects
+            .into_iter()
+            .map(|object| Part::read(object, table))
+            .collect::<Result<Vec<_>, _>>()?;
         // Stable: rules of one chain keep their order.
         parts.sort_by(|a, b| (a.rank(), a.name()).cmp(&(b.rank(), b.name())));
         let same = |a: &Part, b: &Part| a.rank() == b.rank() && a.name() == b.name();
@@ -78,7 +88,7 @@ struct Part {
 }
 
 impl Part {
-    fn read(object: Value) -> Result<Self, RulesetError> {
+    fn read(object: Value, of: &str) -> Result<Self, RulesetError> {
         let Value::Object(object) = object else {
             return Err(RulesetError::Form("an object is none".into()));
         };
@@ -89,7 +99,7 @@ impl Part {
         let table = if kind == "table" { "name" } else { "table" };
         let is = |field: &str, text: &str| fields.get(field).and_then(Value::as_str) == Some(text);
         // A kind is what can be listed; a command (`delete`) has no family, and is refused here.
-        if !is("family", FAMILY) || !is(table, TABLE) {
+        if !is("family", FAMILY) || !is(table, of) {
             return Err(RulesetError::Foreign(kind));
         }
         fields.remove("handle");
@@ -233,20 +243,39 @@ impl Ruleset {
 
     /// From what `nft -j list table` says.
     pub fn from_listing(text: &[u8]) -> Result<Self, RulesetError> {
+        Self::listing_of(TABLE, text)
+    }
+
+    /// The same of the table of another name.
+    pub(crate) fn listing_of(table: &str, text: &[u8]) -> Result<Self, RulesetError> {
         let listed = objects(text)?.into_iter().filter(|object| object.get("metainfo").is_none());
-        Self::try_from(listed.collect::<Vec<_>>())
+        Self::of_table(table, listed.collect())
     }
 
     /// The transaction that puts it in the place of whichever table of ours there is.
     pub fn transaction(&self) -> String {
         let add = |object: &Value| json!({ "add": object });
         let commands = self.0.iter().map(add);
-        transaction([named("add"), named("delete")].into_iter().chain(commands))
+        let table = self.0[0]["table"]["name"].as_str().unwrap_or(TABLE);
+        let first = [named("add", table), named("delete", table)];
+        transaction(first.into_iter().chain(commands))
     }
 
     /// The transaction after which there is no table of ours.
     pub fn removal() -> String {
-        transaction([named("add"), named("delete")])
+        Self::removal_of(TABLE)
+    }
+
+    /// The transaction after which there is no table of that name.
+    pub(crate) fn removal_of(table: &str) -> String {
+        transaction([named("add", table), named("delete", table)])
+    }
+
+    /// The elements of a set, in normal form; none: there is no such set.
+    pub(crate) fn elements(&self, set: &str) -> Option<&[Value]> {
+        let of = |object: &&Value| object["set"]["name"] == *set;
+        let found = self.0.iter().find(of)?;
+        Some(found["set"]["elem"].as_array().map_or(&[], Vec::as_slice))
     }
 
     /// How many rules it has.
@@ -259,13 +288,18 @@ impl Ruleset {
         self.count("chain")
     }
 
+    /// Its objects, in their order.
+    pub(super) fn objects(&self) -> &[Value] {
+        &self.0
+    }
+
     fn count(&self, kind: &str) -> usize {
         self.0.iter().filter(|object| object.get(kind).is_some()).count()
     }
 }
 
-fn named(command: &str) -> Value {
-    json!({ command: {"table": {"family": FAMILY, "name": TABLE}} })
+fn named(command: &str, table: &str) -> Value {
+    json!({ command: {"table": {"family": FAMILY, "name": table}} })
 }
 
 fn transaction(commands: impl IntoIterator<Item = Value>) -> String {

@@ -2,15 +2,24 @@
 //! once it accepts on, whoever is gone meanwhile.
 //!
 //! Only what is needed to forget some of it is read: both tuples of a connection, its zone and id.
+//!
+//! ```text
+//! origin   client:50000 -> 192.0.2.1:443       as it began
+//! reply    192.0.2.1:443 -> 198.51.100.7:50000 as answers come: translated, if it is
+//! ```
+//!
+//! A filter saw the packet that began it after its destination was translated and before its source
+//! was: it came from the origin's source, and went to the reply's.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
+use vyr_plan::{Block, Set, point};
 
 use super::socket::Socket;
 use super::wire::{self, Message, NESTED, Writer, attributes, exactly};
+use crate::diff::May;
 use crate::error::NetError;
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper byte of a message's kind.
@@ -30,6 +39,9 @@ const IP_V4_SRC: u16 = 1;
 const IP_V4_DST: u16 = 2;
 const IP_V6_SRC: u16 = 3;
 const IP_V6_DST: u16 = 4;
+const TUPLE_PROTO: u16 = 2;
+const PROTO_NUM: u16 = 1;
+const PROTO_SRC_PORT: u16 = 2;
 
 /// Connections that are forgotten at once. A table of that many takes 300 MB of the kernel.
 const FOUND_MAX: usize = 1_000_000;
@@ -62,18 +74,17 @@ impl Connections {
         Ok(Self { socket })
     }
 
-    /// Forgets each connection that one of these addresses has, on either side, translated or not;
-    /// how many there were. Packets of it are new ones from then on, for all rules to judge.
-    pub(crate) fn forget(&mut self, addresses: &[IpNet]) -> Result<usize, NetError> {
+    /// Forgets each connection of those; how many there were. Packets of it are new ones from then on,
+    /// for all rules to judge.
+    pub(crate) fn forget(&mut self, which: &dyn Which) -> Result<usize, NetError> {
         let mut found = Vec::new();
-        let wanted = Wanted::of(addresses);
         self.socket.list(LIST, GET, &Writer::new(&[0; HEADER]), &mut |message| {
             let Some(message) = message else {
                 found.clear();
                 return Ok(());
             };
             if message.kind == GET - 1 || message.kind == GET {
-                found.extend(read(message, &wanted)?);
+                found.extend(read(message, which)?);
             }
             match found.len() > FOUND_MAX {
                 true => Err(NetError::malformed("the kernel", "there are too many connections")),
@@ -116,65 +127,129 @@ fn unavailable(e: NetError) -> NetError {
     }
 }
 
-/// Addresses to look for: clients have single ones, many of them.
-struct Wanted {
-    single: BTreeSet<IpAddr>,
-    wide: Vec<IpNet>,
+/// One way of a connection, as much as is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    from: Option<IpAddr>,
+    to: Option<IpAddr>,
+    protocol: u8,
+    /// 0 where the protocol has none.
+    from_port: u16,
 }
 
-impl Wanted {
-    fn of(addresses: &[IpNet]) -> Self {
-        let whole = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
-        let (single, wide): (Vec<IpNet>, Vec<IpNet>) = addresses.iter().partition(|net| whole(net));
-        Self { single: single.iter().map(IpNet::addr).collect(), wide }
-    }
+/// Which connections are forgotten.
+pub(crate) trait Which {
+    /// Whether one with these two ways is.
+    fn has(&self, origin: &Way, reply: &Way) -> bool;
+}
 
-    fn has(&self, address: IpAddr) -> bool {
-        self.single.contains(&address) || self.wide.iter().any(|net| net.contains(&address))
+/// Those that one of some addresses has, on either side, translated or not.
+pub(crate) struct EndsOf(Set);
+
+impl EndsOf {
+    pub(crate) fn new(addresses: &[IpNet]) -> Self {
+        Self(Set::prefixes(addresses))
+    }
+}
+
+impl Which for EndsOf {
+    fn has(&self, origin: &Way, reply: &Way) -> bool {
+        let ends = [origin.from, origin.to, reply.from, reply.to];
+        ends.into_iter().flatten().any(|end| self.0.contains(point(end)))
+    }
+}
+
+/// Those that some addresses began and may not begin any more.
+pub(crate) struct NotAllowed {
+    of: Set,
+    except: Vec<Block>,
+}
+
+impl NotAllowed {
+    pub(crate) fn new(of: &[IpNet], except: &[May]) -> Self {
+        Self { of: Set::prefixes(of), except: except.iter().map(May::block).collect() }
+    }
+}
+
+impl Which for NotAllowed {
+    fn has(&self, origin: &Way, reply: &Way) -> bool {
+        let Some(from) = origin.from.map(point).filter(|from| self.of.contains(*from)) else {
+            return false;
+        };
+        // Whatever has no end is nothing that a rule lets begin.
+        let Some(to) = reply.from.map(point) else { return true };
+        let service = u128::from(origin.protocol) << 16 | u128::from(reply.from_port);
+        !self.except.iter().any(|block| {
+            block.source.contains(from)
+                && block.destination.contains(to)
+                && block.service.contains(service)
+        })
     }
 }
 
 /// A connection, if it is one of those.
-fn read(message: &Message<'_>, wanted: &Wanted) -> Result<Option<Connection>, NetError> {
+fn read(message: &Message<'_>, which: &dyn Which) -> Result<Option<Connection>, NetError> {
     let [family] = wire::bytes(message.body, 0)?;
     let mut found = Connection { family, tuple: Vec::new(), zone: None, id: None };
-    let mut is_wanted = false;
+    let (mut origin, mut reply) = (Way::default(), Way::default());
     for attribute in attributes(message.body, HEADER) {
         match attribute? {
             (TUPLE_ORIG, value) => {
-                is_wanted |= has(value, wanted)?;
+                origin = way(value)?;
                 found.tuple = value.to_vec();
             }
-            (TUPLE_REPLY, value) => is_wanted |= has(value, wanted)?,
+            (TUPLE_REPLY, value) => reply = way(value)?,
             (ZONE, value) => found.zone = Some(value.to_vec()),
             (ID, value) => found.id = Some(value.to_vec()),
             _ => (),
         }
     }
+    let is_wanted = which.has(&origin, &reply);
     match is_wanted && found.tuple.is_empty() {
         true => Err(NetError::malformed("the kernel", "a connection without an origin")),
         false => Ok(is_wanted.then_some(found)),
     }
 }
 
-/// Whether one of the addresses is an end of a tuple.
-fn has(tuple: &[u8], wanted: &Wanted) -> Result<bool, NetError> {
-    let mut found = false;
+/// One tuple of a connection.
+fn way(tuple: &[u8]) -> Result<Way, NetError> {
+    let mut way = Way::default();
     for attribute in attributes(tuple, 0) {
-        let (TUPLE_IP, value) = attribute? else { continue };
-        for end in attributes(value, 0) {
-            found |= match end? {
-                (IP_V4_SRC | IP_V4_DST, octets) => {
-                    wanted.has(Ipv4Addr::from(exactly::<4>(octets)?).into())
+        match attribute? {
+            (TUPLE_IP, value) => {
+                for end in attributes(value, 0) {
+                    match end? {
+                        (IP_V4_SRC, octets) => way.from = Some(v4(octets)?),
+                        (IP_V4_DST, octets) => way.to = Some(v4(octets)?),
+                        (IP_V6_SRC, octets) => way.from = Some(v6(octets)?),
+                        (IP_V6_DST, octets) => way.to = Some(v6(octets)?),
+                        _ => (),
+                    }
                 }
-                (IP_V6_SRC | IP_V6_DST, octets) => {
-                    wanted.has(Ipv6Addr::from(exactly::<16>(octets)?).into())
+            }
+            (TUPLE_PROTO, value) => {
+                for part in attributes(value, 0) {
+                    match part? {
+                        (PROTO_NUM, number) => [way.protocol] = exactly::<1>(number)?,
+                        (PROTO_SRC_PORT, port) => {
+                            way.from_port = u16::from_be_bytes(exactly(port)?)
+                        }
+                        _ => (),
+                    }
                 }
-                _ => false,
-            };
+            }
+            _ => (),
         }
     }
-    Ok(found)
+    Ok(way)
+}
+
+fn v4(octets: &[u8]) -> Result<IpAddr, NetError> {
+    Ok(Ipv4Addr::from(exactly::<4>(octets)?).into())
+}
+
+fn v6(octets: &[u8]) -> Result<IpAddr, NetError> {
+    Ok(Ipv6Addr::from(exactly::<16>(octets)?).into())
 }
 
 #[cfg(test)]
@@ -194,6 +269,11 @@ mod tests {
             writer.put(IP_V4_SRC, &source);
             writer.put(IP_V4_DST, &destination);
             writer.close(ip);
+            let protocol = writer.nest(TUPLE_PROTO);
+            writer.put(PROTO_NUM, &[6]);
+            let port: u16 = if kind == TUPLE_ORIG { 50_000 } else { 443 };
+            writer.put(PROTO_SRC_PORT, &port.to_be_bytes());
+            writer.close(protocol);
             writer.close(tuple);
         }
         writer.put(ID, &[0, 0, 0, 9]);
@@ -203,7 +283,7 @@ mod tests {
 
     fn look(body: &[u8], net: &str) -> Result<Option<Connection>, NetError> {
         let message = Message { kind: GET, flags: 0, sequence: 1, body };
-        read(&message, &Wanted::of(&[net.parse().expect("a prefix")]))
+        read(&message, &EndsOf::new(&[net.parse().expect("a prefix")]))
     }
 
     #[test]
@@ -215,6 +295,40 @@ mod tests {
         }
         for net in ["10.0.0.3/32", "0.0.0.0/32", "fd00::/8", "11.0.0.0/8"] {
             assert_eq!(look(&body, net).expect("whole"), None, "{net}");
+        }
+    }
+
+    #[test]
+    fn what_may_begin_lives_on_and_nothing_else_of_who_is_narrowed() {
+        let net = |text: &str| vec![text.parse().expect("a prefix")];
+        let body = body();
+        let message = Message { kind: GET, flags: 0, sequence: 1, body: &body };
+        let cuts = |of: &str, source: &str, destination: &str, services: (u32, u32)| {
+            let may = May {
+                source: net(source),
+                destination: net(destination),
+                services: vec![services],
+            };
+            let which = NotAllowed::new(&net(of), &[may]);
+            read(&message, &which).expect("whole").is_some()
+        };
+        let (tcp, any) = (6 << 16, (0, 0xff_ffff));
+        let https = (tcp | 443, tcp | 443);
+        for (of, source, destination, services, expected) in [
+            // It may go on: the one service, the address before it was translated.
+            ("10.0.0.0/8", "10.0.0.2/32", "192.0.2.0/24", https, false),
+            ("10.0.0.0/8", "10.0.0.0/8", "0.0.0.0/0", any, false),
+            // Another source, destination, port or protocol may.
+            ("10.0.0.0/8", "10.0.0.3/32", "192.0.2.0/24", https, true),
+            ("10.0.0.0/8", "10.0.0.2/32", "198.51.100.0/24", https, true),
+            ("10.0.0.0/8", "10.0.0.2/32", "192.0.2.0/24", (tcp | 444, tcp | 0xffff), true),
+            ("10.0.0.0/8", "10.0.0.2/32", "192.0.2.0/24", (17 << 16, 18 << 16), true),
+            // Somebody else began it, also one at its other end.
+            ("10.0.0.3/32", "10.0.0.3/32", "192.0.2.0/24", https, false),
+            ("192.0.2.1/32", "10.0.0.3/32", "192.0.2.0/24", https, false),
+        ] {
+            let found = cuts(of, source, destination, services);
+            assert_eq!(found, expected, "{of} {source} {destination} {services:?}");
         }
     }
 

@@ -392,11 +392,6 @@ impl Route {
 }
 
 #[cfg(test)]
-#[path = "../../tests/host/place.rs"]
-#[expect(dead_code, reason = "the tests of a whole host use the rest")]
-mod place;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -413,17 +408,17 @@ mod tests {
     #[test]
     fn links_are_made_and_removed() {
         let test = "netlink::route::tests::links_are_made_and_removed";
-        if !place::is_able(test, &[]) {
+        if !vyr_space::is_able(test, &[]) {
             return;
         }
-        let space = place::Namespace::make().expect("it was made before");
+        let space = vyr_space::Namespace::make().expect("it was made before");
         let kinds = ["bridge", "dummy", "ifb"];
         let known =
-            |kind: &&str| space.try_run("ip", &["link", "add", "vyr-try", "type", kind]).is_ok();
+            |kind: &&str| space.run("ip", &["link", "add", "vyr-try", "type", kind], "").is_ok();
         let Some(kind) = kinds.into_iter().find(known) else {
-            return place::not_run(test, "the kernel makes no simple links");
+            return vyr_space::not_run(test, "the kernel makes no simple links");
         };
-        space.run("ip link del vyr-try");
+        space.line("ip link del vyr-try");
         let (made, again, found, gone) = space.inside(|| {
             let mut route = Route::open().expect("a socket");
             let made = route.add_link("vyr-a", kind);
@@ -441,7 +436,7 @@ mod tests {
         assert!(matches!(again, Err(NetError::Kernel { source: Errno::EXIST, .. })), "{again:?}");
         assert_eq!((found.name.as_str(), found.kind.as_deref()), ("vyr-a", Some(kind)));
         assert_eq!(gone, None);
-        assert!(space.try_run("ip", &["link", "show", "vyr-a"]).is_err());
+        assert!(space.run("ip", &["link", "show", "vyr-a"], "").is_err());
     }
 
     #[test]

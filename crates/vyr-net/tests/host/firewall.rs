@@ -14,18 +14,15 @@ use vyr_plan::intent::Service;
 use vyr_plan::plan::{AddressSet, Machine, Rule, Toward};
 use vyr_plan::{Files, Lock, Plan, allocate, compile, render};
 
-use crate::place::{Namespace, is_able};
+use vyr_space::{Namespace, is_able};
 
 /// The plan of the worked site.
 pub(crate) fn office() -> Plan {
     let site = include_str!("../../../../examples/office/site.toml");
     let clients = include_str!("../../../../examples/office/clients.toml");
     let files = Files {
-        site: Source::new("site.toml", site.to_owned()),
         clients: Some(Source::new("clients.toml", clients.to_owned())),
-        signers: None,
-        contracts: Vec::new(),
-        lock: None,
+        ..Files::new(Source::new("site.toml", site.to_owned()))
     };
     let intent = files.read().expect("it is read");
     let lock = allocate(&intent, &Lock::default(), None).expect("there is room");
@@ -37,7 +34,7 @@ fn ruleset(machine: &Machine) -> Ruleset {
 }
 
 fn listed(space: &Namespace) -> Ruleset {
-    Ruleset::from_listing(space.run("nft -j -p list table inet vyr").as_bytes()).expect("ours")
+    Ruleset::from_listing(space.line("nft -j -p list table inet vyr").as_bytes()).expect("ours")
 }
 
 #[test]
@@ -48,8 +45,8 @@ fn what_is_loaded_is_what_nft_lists() {
     let plan = office();
     let nft = Nft::default();
     let space = Namespace::make().expect("it was made before");
-    space.run("nft add table inet other");
-    let others = space.run("nft -j list table inet other");
+    space.line("nft add table inet other");
+    let others = space.line("nft -j list table inet other");
     let mut last = None;
     let mut bare = plan.machines[0].clone();
     bare.links.clear();
@@ -74,7 +71,7 @@ fn what_is_loaded_is_what_nft_lists() {
             "nft insert rule inet vyr input counter",
             "nft add set inet vyr more { type ipv4_addr; }",
         ] {
-            space.run(line);
+            space.line(line);
             let drifted = space.inside(|| nft.read()).expect("it is read").expect("it is there");
             assert_ne!(digest(&drifted), digest(&wanted), "{line}");
             // What was found can be put back as it was found.
@@ -88,7 +85,7 @@ fn what_is_loaded_is_what_nft_lists() {
     }
     space.inside(|| nft.apply(None)).expect("it is removed");
     assert_eq!(space.inside(|| nft.read()).expect("it is read"), None);
-    assert_eq!(space.run("nft -j list table inet other"), others);
+    assert_eq!(space.line("nft -j list table inet other"), others);
 }
 
 #[test]
@@ -97,17 +94,17 @@ fn counters_are_no_part_of_it() {
         return;
     }
     let space = Namespace::make().expect("it was made before");
-    space.run("ip link set lo up");
-    space.run("nft add table inet vyr");
-    space.run("nft add chain inet vyr input { type filter hook input priority 0 ; }");
-    space.run("nft add rule inet vyr input counter accept");
-    let plain = space.run("nft -j list table inet vyr");
+    space.line("ip link set lo up");
+    space.line("nft add table inet vyr");
+    space.line("nft add chain inet vyr input { type filter hook input priority 0 ; }");
+    space.line("nft add rule inet vyr input counter accept");
+    let plain = space.line("nft -j list table inet vyr");
     let before = listed(&space);
     space.inside(|| {
         let here = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         here.send_to(b"x", here.local_addr().expect("bound")).expect("it is sent");
     });
-    assert_ne!(space.run("nft -j list table inet vyr"), plain, "it was counted");
+    assert_ne!(space.line("nft -j list table inet vyr"), plain, "it was counted");
     assert_eq!(listed(&space), before);
 }
 
@@ -242,12 +239,12 @@ fn between_two_plans_passes_what_both_let_pass() {
     let sides = [(); 2].map(|()| Namespace::make().expect("it was made before"));
     for (at, (name, side)) in ["vyr-north", "lan0"].into_iter().zip(&sides).enumerate() {
         let network = MACHINE[at].rsplit_once('.').expect("an address").0;
-        host.run(&format!("ip link add {name} type veth peer name far{at}"));
-        host.run(&format!("ip link set far{at} netns {}", side.id()));
-        host.run(&format!("ip address add {}/24 dev {name}", MACHINE[at]));
-        host.run(&format!("ip link set {name} up"));
-        side.run(&format!("ip address add {network}.2/24 dev far{at}"));
-        side.run(&format!("ip link set far{at} up"));
+        host.line(&format!("ip link add {name} type veth peer name far{at}"));
+        host.line(&format!("ip link set far{at} netns {}", side.id()));
+        host.line(&format!("ip address add {}/24 dev {name}", MACHINE[at]));
+        host.line(&format!("ip link set {name} up"));
+        side.line(&format!("ip address add {network}.2/24 dev far{at}"));
+        side.line(&format!("ip link set far{at} up"));
     }
     let listeners =
         host.inside(|| PORTS.map(|port| TcpListener::bind(("0.0.0.0", port)).expect("a port")));

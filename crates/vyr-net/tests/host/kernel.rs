@@ -2,14 +2,14 @@
 
 use vyr_net::{Ability, AllowedIps, Backend, Kernel, NetError, Nft, NoKeys, Op, PeerSet, State};
 
-use crate::place::{Namespace, is_able, not_run};
 use crate::tunnel::{PRIVATE, Two, shows, stranger};
+use vyr_space::{Namespace, is_able, not_run};
 
 /// Whether this kernel makes such links, by `ip`.
 pub(crate) fn has_wireguard(space: &Namespace) -> bool {
-    let made = space.try_run("ip", &["link", "add", "vyr-try", "type", "wireguard"]).is_ok();
+    let made = space.run("ip", &["link", "add", "vyr-try", "type", "wireguard"], "").is_ok();
     if made {
-        space.run("ip link del vyr-try");
+        space.line("ip link del vyr-try");
     }
     made
 }
@@ -42,11 +42,11 @@ fn without_wireguard_nothing_is_begun() {
     if has_wireguard(&space) {
         return not_run("kernel::without_wireguard_nothing_is_begun", "the kernel has WireGuard");
     }
-    let links = space.run("ip -j link");
+    let links = space.line("ip -j link");
     let steps = [Op::Firewall { to: None }, Op::AddLink { link: "vyr-a".into() }];
     let done = space.inside(|| Kernel::default().apply(&steps, &NoKeys));
     assert!(matches!(done, Err(NetError::Unavailable { what: "WireGuard", .. })), "{done:?}");
-    assert_eq!(space.run("ip -j link"), links);
+    assert_eq!(space.line("ip -j link"), links);
     // The firewall alone needs none.
     space.inside(|| Kernel::default().apply(&steps[..1], &NoKeys)).expect("nft is there");
     let seen = space.inside(|| Kernel::default().read()).expect("it is read");

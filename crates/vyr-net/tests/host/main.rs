@@ -10,7 +10,6 @@
 mod firewall;
 mod kernel;
 mod neighbour;
-mod place;
 mod route;
 mod tunnel;
 mod userspace;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vyr_net::{announce, whereabouts, who_has};
 
-use crate::place::{Namespace, is_able};
+use vyr_space::{Namespace, is_able};
 
 /// Nobody takes so long to answer here; who does not answer is waited for as long.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -16,20 +16,20 @@ const OTHER: [&str; 2] = ["192.0.2.7", "2001:db8::7"];
 /// Two ends of a wire, with hardware addresses that are known.
 fn wire(near: &Namespace, far: &Namespace, number: u8) {
     let mac = |end: u8| format!("02:00:00:00:{number:02x}:{end:02x}");
-    near.run(&format!(
+    near.line(&format!(
         "ip link add lan0 address {} type veth peer name far address {}",
         mac(1),
         mac(2)
     ));
-    near.run(&format!("ip link set far netns {} name lan0", far.id()));
+    near.line(&format!("ip link set far netns {} name lan0", far.id()));
     for space in [near, far] {
-        space.run("ip link set lan0 up");
+        space.line("ip link set lan0 up");
     }
 }
 
 fn give(space: &Namespace, v4: &str, v6: &str) {
-    space.run(&format!("ip address add {v4}/24 dev lan0"));
-    space.run(&format!("ip address add {v6}/64 dev lan0 nodad"));
+    space.line(&format!("ip address add {v4}/24 dev lan0"));
+    space.line(&format!("ip address add {v6}/64 dev lan0 nodad"));
 }
 
 fn found(space: &Namespace, address: &str) -> (bool, Option<String>) {
@@ -60,7 +60,7 @@ fn who_else_has_an_address_is_found() {
         let other = Some("02-00-00-00-01-02".to_owned());
         assert_eq!(found(&near, address), (true, other), "{address}");
     }
-    far.run("ip address flush dev lan0");
+    far.line("ip address flush dev lan0");
     for address in OTHER {
         assert_eq!(found(&near, address), (true, None), "{address} is nobody else's");
     }
@@ -76,10 +76,10 @@ fn neighbours_that_are_told_remember() {
     wire(&near, &far, 2);
     give(&near, "192.0.2.6", "2001:db8::6");
     give(&far, OTHER[0], OTHER[1]);
-    let remembered = || near.run("ip neighbour show dev lan0");
+    let remembered = || near.line("ip neighbour show dev lan0");
     // What it knows of whoever was there before.
     for address in OTHER {
-        near.run(&format!(
+        near.line(&format!(
             "ip neighbour replace {address} lladdr 02:00:00:00:09:09 dev lan0 nud stale"
         ));
     }

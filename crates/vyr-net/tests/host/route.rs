@@ -11,7 +11,7 @@ use vyr_net::{
     State, Userspace, ops, undo,
 };
 
-use crate::place::{Namespace, is_able};
+use vyr_space::{Namespace, is_able};
 
 /// A data plane with nothing to say: links beside it are any that carry packets.
 pub(crate) fn says(directory: &Path, link: &str, answer: impl Into<Vec<u8>>) {
@@ -66,12 +66,12 @@ impl Site {
             directory: tempfile::tempdir().expect("a directory"),
         };
         for (at, name) in ["vyr-a", "vyr-b"].into_iter().enumerate() {
-            site.space.run(&format!("ip link add {name} type veth peer name far{at}"));
-            site.space.run(&format!("ip link set far{at} up"));
+            site.space.line(&format!("ip link add {name} type veth peer name far{at}"));
+            site.space.line(&format!("ip link set far{at} up"));
             says(site.directory.path(), name, "errno=0\n\n");
         }
         // A link of somebody else that has our prefix, and no data plane.
-        site.space.run("ip link add vyr-tap type veth peer name far9");
+        site.space.line("ip link add vyr-tap type veth peer name far9");
         site
     }
 
@@ -102,7 +102,7 @@ impl Site {
         for link in &wanted.links {
             let name = &link.name;
             let json = |line: &str| -> Vec<serde_json::Value> {
-                serde_json::from_str(&self.space.run(line)).expect("JSON")
+                serde_json::from_str(&self.space.line(line)).expect("JSON")
             };
             let shown = json(&format!("ip -j address show dev {name}"));
             assert_eq!(shown[0]["mtu"], link.mtu);
@@ -145,9 +145,9 @@ fn what_is_set_is_what_ip_sees() {
     let empty = site.read().state;
     assert_eq!(empty.links.iter().map(|link| &*link.name).collect::<Vec<_>>(), ["vyr-a", "vyr-b"]);
     // Others' routes are not ours to see or to touch.
-    site.space.run("ip link set vyr-tap up");
-    site.space.run("ip address add 172.16.0.1/24 dev vyr-tap");
-    site.space.run("ip route add 10.99.0.0/16 dev vyr-tap proto static");
+    site.space.line("ip link set vyr-tap up");
+    site.space.line("ip address add 172.16.0.1/24 dev vyr-tap");
+    site.space.line("ip route add 10.99.0.0/16 dev vyr-tap proto static");
 
     let first = host([
         link(
@@ -162,8 +162,8 @@ fn what_is_set_is_what_ip_sees() {
     let back = undo(&steps, &empty).expect("they were taken");
 
     // The first address goes, the other stays; one route changes links, one goes.
-    site.space.run("sysctl -q net.ipv4.conf.all.promote_secondaries=0");
-    site.space.run("sysctl -q net.ipv4.conf.vyr-a.promote_secondaries=0");
+    site.space.line("sysctl -q net.ipv4.conf.all.promote_secondaries=0");
+    site.space.line("sysctl -q net.ipv4.conf.vyr-a.promote_secondaries=0");
     let second = host([
         link("vyr-a", 1420, &["10.1.0.2/24", "fd00:1::1/64"], &["10.1.0.0/24", "fd00:1::/64"]),
         link("vyr-b", 1280, &["10.2.0.1/32"], &["::/0", "10.7.7.7/32", "fd00:7::7/128"]),
@@ -182,7 +182,7 @@ fn what_is_set_is_what_ip_sees() {
     site.becomes(&first);
     site.apply(&back);
     assert_eq!(site.read().state, empty);
-    let foreign = site.space.run("ip route show dev vyr-tap");
+    let foreign = site.space.line("ip route show dev vyr-tap");
     assert!(foreign.contains("10.99.0.0/16 proto static"), "{foreign}");
 }
 
@@ -205,7 +205,7 @@ fn a_change_from_outside_is_seen() {
         ("ip route add 10.8.0.0/16 dev vyr-b proto 86", "vyr-b: remove route 10.8.0.0/16"),
         ("ip link set vyr-a mtu 1380", "vyr-a: mtu 1400"),
     ] {
-        site.space.run(change);
+        site.space.line(change);
         let seen = site.read().state;
         assert_ne!(seen.digest().expect("integers"), same, "{change}");
         let steps = ops(&seen, &wanted);
@@ -215,7 +215,7 @@ fn a_change_from_outside_is_seen() {
         assert_eq!(site.read().state.digest().expect("integers"), same, "{change}");
     }
     // What the kernel takes along with a link that goes down comes back too.
-    site.space.run("ip link set vyr-a down");
+    site.space.line("ip link set vyr-a down");
     site.becomes(&wanted);
 }
 
@@ -238,7 +238,7 @@ fn what_is_not_ours_is_refused_before_anything_is_done() {
         return;
     }
     let site = Site::new();
-    let before = site.space.run("ip -j address show");
+    let before = site.space.line("ip -j address show");
     let good = Op::SetMtu { link: "vyr-a".into(), mtu: 1300 };
     for bad in [
         Op::SetMtu { link: "far0".into(), mtu: 1300 },
@@ -248,9 +248,9 @@ fn what_is_not_ours_is_refused_before_anything_is_done() {
         let done = site.space.inside(|| site.backend().apply(&[good.clone(), bad], &NoKeys));
         assert!(matches!(done, Err(NetError::Refused { .. })), "{done:?}");
     }
-    assert_eq!(site.space.run("ip -j address show"), before);
+    assert_eq!(site.space.line("ip -j address show"), before);
     site.apply(&[good]);
-    assert_ne!(site.space.run("ip -j address show"), before, "the good one alone is done");
+    assert_ne!(site.space.line("ip -j address show"), before, "the good one alone is done");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Two hosts with a tunnel between them, by either backend: B knows where A is, A learns where B is.
 
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +12,7 @@ use vyr_net::{
 use vyr_plan::intent::Key;
 use zeroize::Zeroizing;
 
-use crate::place::Namespace;
+use vyr_space::{Namespace, Plane};
 
 pub(crate) const PRIVATE: [[u8; 32]; 2] = [[0x4a; 32], [0x4b; 32]];
 const PORT: u16 = 51820;
@@ -38,42 +36,8 @@ impl Keys for Pair {
 pub(crate) fn public(space: &Namespace, private: &[u8; 32]) -> Key {
     let text = Base64::encode_string(private);
     let line = format!("echo {text} | wg pubkey");
-    let said = space.try_run("sh", &["-c", &line]).expect("wg is there");
+    let said = space.run("sh", &["-c", &line], "").expect("wg is there");
     said.trim().parse().expect("a key")
-}
-
-/// A data plane. It ends when nobody holds its stdin any more.
-struct Process(Child);
-
-impl Process {
-    fn start(space: &Namespace, link: &str) -> Self {
-        let script = format!(
-            "LOG_LEVEL=verbose wireguard-go -f {link} 2>&1 & plane=$!; read _; kill $plane; wait"
-        );
-        let start = || {
-            Command::new("sh")
-                .args(["-c", &script])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("it starts")
-        };
-        let mut child = space.inside(start);
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("UAPI listener"));
-        assert!(up, "wireguard-go does not come up");
-        // It must be read on, or it stops when the pipe is full.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self(child)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
 }
 
 /// Two hosts.
@@ -82,30 +46,30 @@ pub(crate) struct Two {
     pub(crate) links: [String; 2],
     pub(crate) keys: [Key; 2],
     in_kernel: bool,
-    _processes: Vec<Process>,
+    _planes: Vec<Plane>,
 }
 
 impl Two {
     /// `tag` is the test's own: sockets of all data planes are in one directory.
     pub(crate) fn new(tag: &str, in_kernel: bool) -> Self {
         let spaces = [(); 2].map(|()| Namespace::make().expect("it was made before"));
-        spaces[0].run("ip link add wan type veth peer name far");
-        spaces[0].run(&format!("ip link set far netns {} name wan", spaces[1].id()));
+        spaces[0].line("ip link add wan type veth peer name far");
+        spaces[0].line(&format!("ip link set far netns {} name wan", spaces[1].id()));
         for (space, near) in spaces.iter().zip(NEAR) {
-            space.run(&format!("ip address add {near}/24 dev wan"));
-            space.run("ip link set wan up");
-            space.run("ip link set lo up");
+            space.line(&format!("ip address add {near}/24 dev wan"));
+            space.line("ip link set wan up");
+            space.line("ip link set lo up");
         }
         // Other runs of this test on the same machine have other numbers.
         let number = std::process::id() % 100_000;
         let links = ["a", "b"].map(|side| format!("vyr-{tag}{number}{side}"));
         let all = spaces.iter().zip(&links);
-        let processes = match in_kernel {
+        let planes = match in_kernel {
             true => Vec::new(),
-            false => all.map(|(space, link)| Process::start(space, link)).collect(),
+            false => all.map(|(space, link)| Plane::start(space, link)).collect(),
         };
         let keys = [0, 1].map(|at: usize| public(&spaces[at], &PRIVATE[at]));
-        Self { spaces, links, keys, in_kernel, _processes: processes }
+        Self { spaces, links, keys, in_kernel, _planes: planes }
     }
 
     fn with<T: Send>(&self, at: usize, work: impl FnOnce(&mut dyn Backend) -> T + Send) -> T {
@@ -139,9 +103,9 @@ impl Two {
     /// What `wg` says is what was wanted.
     fn seen_by_wg(&self, at: usize, wanted: &State) {
         let Some(link) = wanted.links.first() else {
-            return assert_eq!(self.spaces[at].run("wg show interfaces").trim(), "");
+            return assert_eq!(self.spaces[at].line("wg show interfaces").trim(), "");
         };
-        let dump = self.spaces[at].run(&format!("wg show {} dump", link.name));
+        let dump = self.spaces[at].line(&format!("wg show {} dump", link.name));
         let mut lines = dump.lines();
         let own: Vec<&str> = lines.next().expect("itself").split('\t').collect();
         let key = link.public_key.map_or("(none)".into(), |key| key.to_string());

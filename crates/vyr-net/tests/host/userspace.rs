@@ -2,8 +2,8 @@
 
 use vyr_net::{AllowedIps, Op, PeerSet, undo};
 
-use crate::place::{is_able, not_run};
 use crate::tunnel::{PRIVATE, Two, shows, stranger};
+use vyr_space::{is_able, not_run};
 
 fn is_here(test: &str) -> bool {
     let tun = std::path::Path::new("/dev/net/tun").exists();
@@ -116,7 +116,7 @@ fn a_peer_that_has_gone_is_not_made_by_a_change() {
     let wanted = two.host(0, 2);
     two.becomes(0, &wanted);
     let gone = stranger(0);
-    two.spaces[0].run(&format!("wg set {} peer {gone} remove", two.links[0]));
+    two.spaces[0].line(&format!("wg set {} peer {gone} remove", two.links[0]));
     let set = |new| PeerSet {
         link: two.links[0].clone(),
         peer: gone,

@@ -41,7 +41,9 @@ pub async fn serve_here(
     };
     let processes = about.processes;
     let (telemetry, settings, network) = (about.telemetry, Vec::new(), about.network);
-    let operator = OperatorService { node, access, processes, telemetry, settings, puts, network };
+    let services = None;
+    let operator =
+        OperatorService { node, access, processes, telemetry, settings, puts, network, services };
     // No second connection, and no end of them either, which would be a reason to stop.
     let only = tokio_stream::once(std::io::Result::Ok(end)).chain(tokio_stream::pending());
     Server::builder()

@@ -13,6 +13,7 @@ mod operator;
 mod put;
 mod records;
 mod server;
+mod services;
 
 pub use access::{Access, AccessError, Role};
 pub use local::serve_here;

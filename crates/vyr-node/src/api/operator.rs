@@ -10,9 +10,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use vyr_api::operator::operator_server::Operator;
 use vyr_api::operator::{
-    Checkpoint, Chunk, Event, GetChangeReceiptRequest, GetCheckpointRequest, GetGuidanceRequest,
-    GetTaskRequest, Guidance, ListEventsRequest, ListStatesRequest, ListTasksRequest, Process,
-    PutBlobResponse, ReadBlobRequest, Receipt, State, StatusRequest, StatusResponse, Task,
+    Checkpoint, Chunk, DeployPart, DeployStep, Event, ExecInput, ExecOutput,
+    GetChangeReceiptRequest, GetCheckpointRequest, GetDeployReceiptRequest, GetGuidanceRequest,
+    GetServicesRequest, GetTaskRequest, Guidance, ListEventsRequest, ListStatesRequest,
+    ListTasksRequest, LogLine, Process, PutBlobResponse, ReadBlobRequest, ReadLogRequest, Receipt,
+    SetSlotRequest, SetSlotResponse, State, StatusRequest, StatusResponse, Task, exec_input,
+    exec_output,
 };
 use vyr_base::Digest;
 use vyr_journal::{Body, TaskId};
@@ -22,10 +25,12 @@ use vyr_store::ReadError;
 use super::access::{Access, Role};
 use super::convert::{self, digest, id, status};
 use super::put::{self, Puts};
+use super::services;
 use crate::network::record_changes;
 use crate::node::{Caller, Node, NodeError};
 use crate::otlp::Health;
 use crate::process::net::NetDoor;
+use crate::services::{Services, ServicesError};
 
 /// How long `status` waits to hear of the guidance.
 const GUIDANCE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -55,6 +60,8 @@ pub(super) struct OperatorService {
     pub(super) puts: Puts,
     /// The process that changes the network, if this node has one.
     pub(super) network: Option<Arc<NetDoor>>,
+    /// Its services, if this node can have some.
+    pub(super) services: Option<Arc<Services>>,
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -66,6 +73,12 @@ fn stream<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>) -> Res
 impl OperatorService {
     fn allow<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         self.access.allow(request.extensions(), Role::Operate)
+    }
+
+    fn services(&self) -> Result<Arc<Services>, Status> {
+        let why = "it is a command's own";
+        let none = || services::refused(ServicesError::Unavailable(why.into()));
+        self.services.clone().ok_or_else(none)
     }
 
     /// The bytes of a small content or of a blob, as chunks.
@@ -422,6 +435,103 @@ impl Operator for OperatorService {
         let change = Some(request.into_inner().change).filter(|change| !change.is_empty());
         let receipt = self.node.change_receipt(change).await.map_err(status)?;
         Ok(Response::new(Receipt { file: receipt.to_bytes().into() }))
+    }
+
+    type DeployStream = Streamed<DeployStep>;
+
+    async fn deploy(
+        &self,
+        request: Request<Streaming<DeployPart>>,
+    ) -> Result<Response<Self::DeployStream>, Status> {
+        let by = self.allow(&request)?;
+        let of_node = self.services()?;
+        let deploy = services::read_deploy(request.into_inner(), by.name).await?;
+        let engine = Arc::clone(&of_node);
+        let taken = tokio::task::spawn_blocking(move || engine.deploy(deploy));
+        let taken = taken.await.map_err(|e| Status::internal(e.to_string()))?;
+        let taken = taken.map_err(services::refused)?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(services::follow(of_node, taken, sender));
+        Ok(stream(receiver))
+    }
+
+    async fn get_deploy_receipt(
+        &self,
+        request: Request<GetDeployReceiptRequest>,
+    ) -> Result<Response<Receipt>, Status> {
+        self.allow(&request)?;
+        let deploy = Some(request.into_inner().deploy).filter(|deploy| !deploy.is_empty());
+        let receipt = self.node.deploy_receipt(deploy).await.map_err(status)?;
+        Ok(Response::new(Receipt { file: receipt.to_bytes().into() }))
+    }
+
+    async fn get_services(
+        &self,
+        request: Request<GetServicesRequest>,
+    ) -> Result<Response<vyr_api::operator::Services>, Status> {
+        self.allow(&request)?;
+        Ok(Response::new(services::services(&self.services()?.view())))
+    }
+
+    type ReadLogStream = Streamed<LogLine>;
+
+    async fn read_log(
+        &self,
+        request: Request<ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        self.allow(&request)?;
+        let ReadLogRequest { target, from, follow } = request.into_inner();
+        let of_node = self.services()?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let id = of_node.find(&target, false).map_err(services::refused)?;
+        let opened = tokio::task::spawn_blocking(move || of_node.logs(id, from, follow)).await;
+        let socket = opened.map_err(|e| Status::internal(e.to_string()))?;
+        let socket = socket.map_err(services::refused)?;
+        tokio::task::spawn_blocking(move || services::pass_log(socket, &id.to_string(), &sender));
+        Ok(stream(receiver))
+    }
+
+    type ExecStream = Streamed<ExecOutput>;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        self.allow(&request)?;
+        let of_node = self.services()?;
+        let mut input = request.into_inner();
+        let first = put::next(&mut input).await?.and_then(|first| first.input);
+        let Some(exec_input::Input::Start(start)) = first else {
+            return Err(status(NodeError::Invalid("a session begins with what it runs".into())));
+        };
+        let (target, asked, terminal) = services::asked(start)?;
+        let id = of_node.find(&target, true).map_err(services::refused)?;
+        let opened = tokio::task::spawn_blocking(move || of_node.exec(id, asked, terminal)).await;
+        let socket = opened.map_err(|e| Status::internal(e.to_string()))?;
+        let socket = socket.map_err(services::refused)?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let named = exec_output::Output::Instance(id.to_string());
+        let _ = sender.try_send(Ok(ExecOutput { output: Some(named) }));
+        services::pass_session(socket, input, sender)
+            .map_err(|e| Status::internal(e.to_string()))?;
+        Ok(stream(receiver))
+    }
+
+    async fn set_slot(
+        &self,
+        request: Request<SetSlotRequest>,
+    ) -> Result<Response<SetSlotResponse>, Status> {
+        self.allow(&request)?;
+        let SetSlotRequest { slot, wish } = request.into_inner();
+        let halt = match wish.as_str() {
+            "halt" => true,
+            "resume" => false,
+            _ => return Err(status(NodeError::Invalid("a wish is halt or resume".into()))),
+        };
+        let of_node = self.services()?;
+        let set = tokio::task::spawn_blocking(move || of_node.set_slot(&slot, halt)).await;
+        set.map_err(|e| Status::internal(e.to_string()))?.map_err(services::refused)?;
+        Ok(Response::new(SetSlotResponse {}))
     }
 
     async fn get_checkpoint(

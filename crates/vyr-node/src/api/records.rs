@@ -17,7 +17,7 @@ use vyr_store::{Store, VerifiedBlob};
 use super::convert;
 use crate::data_dir::DataDir;
 use crate::keys;
-use crate::node::{Caller, NodeError, TaskView, change_end, view};
+use crate::node::{Caller, NodeError, TaskView, change_end, deploy_end, view};
 use crate::report::Result;
 
 /// The records of a data directory, for its owner.
@@ -115,6 +115,12 @@ impl Records {
     /// The receipt of a change of the network that has ended; none is named: of the last.
     pub fn change_receipt(&self, change: Option<&str>) -> Result<Receipt> {
         let event = change_end(&self.reader, change)?;
+        self.receipt_at(event.seq, &event.to_leaf())
+    }
+
+    /// The receipt of a deploy that has ended; none is named: of the last.
+    pub fn deploy_receipt(&self, deploy: Option<&str>) -> Result<Receipt> {
+        let event = deploy_end(&self.reader, deploy)?;
         self.receipt_at(event.seq, &event.to_leaf())
     }
 

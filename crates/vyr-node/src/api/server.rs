@@ -21,7 +21,8 @@ use super::operator::OperatorService;
 use super::put::Puts;
 use crate::node::Node;
 use crate::otlp::Health;
-use crate::process::net::NetDoor;
+use crate::process::NetDoor;
+use crate::services::Services;
 
 /// The largest message: a chunk of an artifact, and its frame.
 pub(super) const MESSAGE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -91,6 +92,8 @@ pub struct About {
     pub ceilings: Ceilings,
     /// The process that changes the network, if this node has one.
     pub network: Option<Arc<NetDoor>>,
+    /// Its services, if this node can have some.
+    pub services: Option<Arc<Services>>,
 }
 
 /// Serves until `stop` says so, and then until calls under way have ended. Needs a runtime.
@@ -128,6 +131,7 @@ pub async fn serve(
             settings: settings.clone(),
             puts: puts.clone(),
             network: about.network.clone(),
+            services: about.services.clone(),
         };
         OperatorServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     };

@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use vyr_base::Digest;
 use vyr_journal::{NetworkFirst, NetworkOutcome};
-use vyr_net::{Ability, Backend, Op, State, greet, met, ops, undo, wanted};
+use vyr_net::{Ability, Backend, Op, State, greet, memory, met, ops, undo, wanted};
 use vyr_plan::bundle::Approvals;
+use vyr_plan::plan::TrustRoot;
 use vyr_plan::{ApprovalError, Plan, Root, Signed, approve, prove};
 
 use super::backends::able;
@@ -62,7 +63,8 @@ pub struct Applied {
     pub before: Digest,
     /// The host as it is now, or would be.
     pub after: Digest,
-    /// Why connections of keys that are gone are not cut, if this host cannot.
+    /// Why connections of keys that are gone, and those that may not begin any more, are not cut, if
+    /// this host cannot.
     pub uncut: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
@@ -162,6 +164,11 @@ impl Network {
             site_commit: None,
         };
         self.apply_as(&request, Authority::Confirmed)
+    }
+
+    /// The confirmed plan, and who is in charge by it; none: nothing was confirmed here yet.
+    pub fn trust(&self) -> Result<Option<(Digest, TrustRoot)>, NetworkError> {
+        Ok(self.record.confirmed()?.map(|(digest, plan)| (digest, plan.trust)))
     }
 
     /// Which machine this host is, and what changes it; none: nothing was confirmed here yet.
@@ -475,10 +482,15 @@ impl Network {
         let mut backend = change.backend.open();
         let mut left = Vec::new();
         let before = self.before(change);
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let found = backend.read()?.state_for(&before);
             left = ops(&found, &before);
             if left.is_empty() {
+                if attempt == 0 {
+                    // Whoever died on the way back may have died before its last steps, about
+                    // connections: nothing that is read shows whether those were taken.
+                    backend.apply(&memory(&change.wanted, &before), &self.keys())?;
+                }
                 return self.close(lock, change, End::TakenBack(why));
             }
             // Those who come back do not know that they were gone.
@@ -591,7 +603,7 @@ pub(super) fn newer(
 
 /// Why connections that the steps would cut will live on; none: they are cut, or there are none.
 fn uncut(backend: &dyn Backend, steps: &[Op]) -> Option<String> {
-    let cuts = steps.iter().any(|op| matches!(op, Op::Forget { .. }));
+    let cuts = steps.iter().any(|op| matches!(op, Op::Cut { .. } | Op::Forget { .. }));
     match cuts.then(|| backend.probe().connections) {
         Some(Ability::Missing(why)) => Some(why),
         _ => None,

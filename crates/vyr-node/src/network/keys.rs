@@ -208,10 +208,12 @@ mod tests {
             uplink_mtu: 1500,
             links: vec![Link {
                 name: LINK.into(),
-                interface: vyr_plan::intent::Name::mesh(),
+                interface: vyr_plan::intent::mesh(),
                 kind: LinkKind::Mesh,
                 public_key,
                 staged_key,
+                second_of: None,
+                retired_keys: Vec::new(),
                 endpoint: None,
                 listen_port: 1,
                 mtu: 1420,

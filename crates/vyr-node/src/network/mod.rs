@@ -36,6 +36,7 @@ pub use error::NetworkError;
 pub use keys::{LinkKeys, private_key};
 pub use moves::{Handshake, KeyStanding, KeyWatch, Looked};
 pub use reach::{Asks, Ended, Host, LinkKey};
+pub(crate) use record::random_name;
 pub use record::{Last, Moved, Pending, Phase};
 pub use recovery::{
     BundleRequest, Bundled, Checked, Opener, RebuildRequest, Rebuilt, RecoveryError, bundle, carry,

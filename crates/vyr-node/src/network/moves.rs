@@ -10,7 +10,8 @@
 //!
 //! WireGuard has no event for a handshake, so it is looked at: often while a key is staged, seldom
 //! when none is. What may be moved, and what a plan wants of a host on which something has moved, is
-//! decided in `vyr_net::rotation`.
+//! decided in `vyr_net::rotation`. A server's key takes over device by device: what moves then has a
+//! way back, so that such a look reads routes too.
 //!
 //! Deliberately elsewhere: retiring and revoking the old key, which is the next plan.
 
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 use vyr_base::Digest;
-use vyr_net::{Moves, Observation, Rotation, Stage, State, WantError, rotations};
+use vyr_net::{Backend, Moves, Observation, Rotation, Stage, State, WantError, rotations};
 use vyr_plan::Plan;
 use vyr_plan::intent::Key;
 
@@ -38,6 +39,9 @@ const IDLE: Duration = Duration::from_secs(1);
 pub struct KeyStanding {
     /// The link.
     pub link: String,
+    /// The second link, if it is the server's key that takes over; absent: it is the device's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// The device or node.
     pub id: String,
     /// How far it is.
@@ -145,7 +149,8 @@ impl Network {
         }
         let plan = self.record.kept(&change.plan)?;
         let mut backend = change.backend.open();
-        let steps = moves.steps(&rotations(&plan, &change.machine), &backend.read_peers()?.state);
+        let own = rotations(&plan, &change.machine);
+        let steps = moves.steps(&own, &read_for(&mut *backend, &own)?.state);
         if !steps.is_empty() {
             backend.apply(&steps, &self.keys())?;
         }
@@ -212,19 +217,30 @@ impl Network {
             return Ok(Vec::new());
         }
         let mut backend = force.backend.open();
-        let observed = backend.read_peers()?;
+        let observed = read_for(&mut *backend, &own)?;
         let moves = self.moves()?;
         let seen = moves.and_seen(&own, &observed.live);
         if seen != moves {
+            let returned = own.iter().filter(|one| moves.has(one) && one.is_back(&observed.live));
+            for one in returned {
+                if let Some(back) = one.as_return() {
+                    let when = one.shook(&observed.live).0;
+                    self.record.spool().moved(Timestamp::now(), force.digest, &back, when)?;
+                }
+            }
+            let when = |takeover: &vyr_net::Move| {
+                let of = own.iter().find(|one| one.is_of(takeover))?;
+                of.shook(&observed.live).1
+            };
             let allowed = seen.allowed(force.rotations.iter().chain(&force.base));
-            self.write_moves(lock, force.digest, &allowed)?;
+            self.write_moves(lock, force.digest, &allowed, &when)?;
         }
         let steps = seen.steps(&own, &observed.state);
         if steps.is_empty() {
             return Ok(standings(&own, &observed, &observed));
         }
         backend.apply(&steps, &self.keys())?;
-        let after = backend.read_peers()?;
+        let after = read_for(&mut *backend, &own)?;
         let left = seen.steps(&own, &after.state);
         if !left.is_empty() {
             return Err(NetworkError::Differs(left.iter().map(ToString::to_string).collect()));
@@ -233,7 +249,13 @@ impl Network {
     }
 
     /// Adds what is new, and keeps when and under which plan the others came.
-    fn write_moves(&self, lock: &Lock, plan: Digest, moves: &Moves) -> Result<(), NetworkError> {
+    fn write_moves(
+        &self,
+        lock: &Lock,
+        plan: Digest,
+        moves: &Moves,
+        seen: &dyn Fn(&vyr_net::Move) -> Option<u64>,
+    ) -> Result<(), NetworkError> {
         let old = self.record.moved()?;
         let at = Timestamp::now();
         let known =
@@ -244,7 +266,7 @@ impl Network {
         // Told first: whoever is killed in between tells it again, by the same name.
         let spool = self.record.spool();
         for takeover in moves.iter().filter(|takeover| known(takeover).is_none()) {
-            spool.moved(at, plan, takeover)?;
+            spool.moved(at, plan, takeover, seen(takeover))?;
         }
         self.record.set_moved(lock, moves.iter().map(entry).collect())
     }
@@ -284,21 +306,30 @@ impl Network {
     }
 }
 
+/// Reads what the steps of some takeovers need: routes too, if a server's key is one of them.
+fn read_for(
+    backend: &mut dyn Backend,
+    rotations: &[Rotation],
+) -> Result<Observation, NetworkError> {
+    Ok(match rotations.iter().any(|rotation| rotation.to.is_some()) {
+        true => backend.read()?,
+        false => backend.read_peers()?,
+    })
+}
+
 fn standings(all: &[Rotation], before: &Observation, after: &Observation) -> Vec<KeyStanding> {
-    let shook = |rotation: &Rotation, key: &Key| {
-        let link = after.live.links.iter().find(|link| link.name == rotation.link)?;
-        link.peers.iter().find(|peer| peer.public_key == *key)?.handshake_unix_s
-    };
     let standing = |rotation: &Rotation| {
         let stage = rotation.stage(&after.state, &after.live);
+        let (old_handshake_unix_s, new_handshake_unix_s) = rotation.shook(&after.live);
         KeyStanding {
             link: rotation.link.clone(),
+            to: rotation.to.clone(),
             id: rotation.id.to_string(),
             stage,
             old: rotation.old,
             new: rotation.new,
-            old_handshake_unix_s: shook(rotation, &rotation.old),
-            new_handshake_unix_s: shook(rotation, &rotation.new),
+            old_handshake_unix_s,
+            new_handshake_unix_s,
             moved_now: stage != rotation.stage(&before.state, &before.live),
         }
     };
@@ -322,6 +353,8 @@ struct Known {
     force: Option<InForce>,
     /// Of its takeovers, those that have not happened.
     staged: Vec<Rotation>,
+    /// Those that have, and that a device may take back by itself.
+    returns: Vec<Rotation>,
 }
 
 impl KeyWatch<'_> {
@@ -331,11 +364,13 @@ impl KeyWatch<'_> {
         let begun = Instant::now();
         let stamp = self.network.record.stamp();
         let is_due = match &self.known {
-            Some(Known { stamp: known, force: Some(force), staged }) if *known == stamp => {
-                !staged.is_empty() && {
+            Some(Known { stamp: known, force: Some(force), staged, returns })
+                if *known == stamp =>
+            {
+                let watched = || staged.iter().chain(returns);
+                watched().next().is_some() && {
                     let observed = force.backend.open().read_peers()?;
-                    let stage = |one: &Rotation| one.stage(&observed.state, &observed.live);
-                    staged.iter().any(|one| stage(one) == Stage::Seen)
+                    watched().any(|one| one.is_due(&observed.state, &observed.live))
                 }
             }
             Some(known) => known.stamp != stamp,
@@ -344,7 +379,8 @@ impl KeyWatch<'_> {
         let cost = begun.elapsed();
         let moved = if is_due { self.act()? } else { Vec::new() };
         let staged = self.known.as_ref().map_or(0, |known| known.staged.len());
-        let next = match staged {
+        let watched = staged + self.known.as_ref().map_or(0, |known| known.returns.len());
+        let next = match watched {
             0 => IDLE,
             _ => LOOK.max(cost * SHARE),
         };
@@ -368,13 +404,16 @@ impl KeyWatch<'_> {
             Some(force) => network.move_under(&lock, force, None)?,
             None => Vec::new(),
         };
-        let is_left = |rotation: &&Rotation| {
-            let own = |of: &&KeyStanding| of.link == rotation.link && of.new == rotation.new;
+        let is_left = |rotation: &Rotation| {
+            let own = |of: &&KeyStanding| {
+                of.link == rotation.link && of.to == rotation.to && of.new == rotation.new
+            };
             moved.iter().find(own).is_some_and(|of| of.stage != Stage::Moved)
         };
-        let all = force.iter().flat_map(|force| &force.rotations);
-        let staged = all.filter(is_left).cloned().collect();
-        self.known = Some(Known { stamp: network.record.stamp(), force, staged });
+        let all = force.iter().flat_map(|force| &force.rotations).cloned();
+        let (staged, mut returns): (Vec<_>, Vec<_>) = all.partition(is_left);
+        returns.retain(|rotation| rotation.to.is_some());
+        self.known = Some(Known { stamp: network.record.stamp(), force, staged, returns });
         moved.retain(|of| of.moved_now);
         Ok(moved)
     }

@@ -4,7 +4,9 @@
 //! what a site counts as applied is decided by the answer.
 
 use vyr_base::Digest;
-use vyr_net::words::{Answer, Applied, Apply, BackendWish, Outcome, Request, Standing, WordsError};
+use vyr_net::words::{
+    Answer, Applied, Apply, BackendWish, Outcome, Request, Standing, Takeover, WordsError,
+};
 use vyr_plan::intent::Key;
 
 use super::ssh::{Ssh, SshError};
@@ -81,6 +83,19 @@ impl Host {
     pub fn standing(&self, machine: Option<String>, backend: BackendWish) -> Result<Standing> {
         match self.ask(Request::Standing { machine, backend })? {
             Answer::Standing(standing) => Ok(standing),
+            _ => Err(other()),
+        }
+    }
+
+    /// How far the keys are that take over on it. `machine`: its name in the plan; none: its host
+    /// name.
+    pub fn takeovers(
+        &self,
+        machine: Option<String>,
+        backend: BackendWish,
+    ) -> Result<Vec<Takeover>> {
+        match self.ask(Request::Takeovers { machine, backend })? {
+            Answer::Takeovers(takeovers) => Ok(takeovers),
             _ => Err(other()),
         }
     }

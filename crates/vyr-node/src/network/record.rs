@@ -4,10 +4,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_net::{Met, Move, State};
@@ -17,6 +16,7 @@ use vyr_plan::{Plan, Signed};
 
 use super::spool::Spool;
 use super::{BackendChoice, NetworkError};
+use crate::alone::is_alone;
 use crate::data_dir::replace;
 
 /// Bytes of `pending.json`: two states of a host with all the peers there can be.
@@ -170,7 +170,7 @@ pub(super) fn pending(
 }
 
 /// A name for a change: 32 hex digits.
-pub(super) fn random_name() -> io::Result<String> {
+pub(crate) fn random_name() -> io::Result<String> {
     let mut name = [0_u8; 16];
     rustix::rand::getrandom(&mut name[..], rustix::rand::GetRandomFlags::empty())?;
     Ok(name.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -243,18 +243,10 @@ impl Record {
             .mode(0o600)
             .open(&path)
             .map_err(file)?;
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock(lock)),
-                // The kernel has no wait for such a lock that ends.
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(NetworkError::Busy(PATIENCE)),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(file(e.into())),
-            }
+        match is_alone(&lock, PATIENCE) {
+            Ok(true) => Ok(Lock(lock)),
+            Ok(false) => Err(NetworkError::Busy(PATIENCE)),
+            Err(e) => Err(file(e)),
         }
     }
 

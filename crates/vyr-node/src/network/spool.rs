@@ -11,6 +11,7 @@
 //! 2. A file goes only when the journal has its event on the disk; an event of the same name is not
 //!    written twice.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -20,15 +21,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_journal::{
-    Body, EVENT_VERSION, Event, NetworkChange, NetworkFirst, NetworkMoved, NetworkNode,
-    NetworkOutcome, NetworkPredicate, NetworkRefused, NetworkStatement, NetworkTimings,
+    Body, NetworkChange, NetworkFirst, NetworkMoved, NetworkNode, NetworkOutcome, NetworkPredicate,
+    NetworkRefused, NetworkStatement, NetworkTimings,
 };
-use vyr_journal_sql::Entry;
 use vyr_net::Move;
 
 use super::{BackendKind, NetworkError, Pending};
 use crate::data_dir::{DataDir, replace};
-use crate::node::{NodeError, open_journal};
+use crate::node::{NodeError, append, micros};
 
 /// The form of a file.
 const VERSION: u8 = 1;
@@ -162,21 +162,24 @@ impl Spool {
         self.put(What::Refused(Box::new(refused)))
     }
 
-    /// A key that took over.
+    /// A key that took over. `seen`: when the handshake was that showed it, because a device may go
+    /// from end to end of its server again and again.
     pub(super) fn moved(
         &self,
         at: Timestamp,
         plan: Digest,
         takeover: &Move,
+        seen: Option<u64>,
     ) -> Result<(), NetworkError> {
         self.put(What::Moved(Box::new(NetworkMoved {
             at: micros(at),
-            change: name_of(plan, takeover),
+            change: name_of(plan, takeover, seen),
             id: takeover.id.to_string(),
             link: takeover.link.clone(),
             new: takeover.new.to_string(),
             old: takeover.old.to_string(),
             plan,
+            to: takeover.to.clone(),
         })))
     }
 
@@ -237,49 +240,31 @@ pub fn record(data: &DataDir) -> Result<Recorded, NodeError> {
     if names.is_empty() {
         return Ok(recorded);
     }
-    let (mut journal, _) = open_journal(data)?;
-    let behind = journal.lock()?;
-    // Under the lock it is of all that is there.
-    let mut ledger = journal.ledger()?;
-    if behind {
-        journal.catch_up(&mut ledger)?;
-    }
-    let reader = journal.reader()?;
-    let node = NetworkNode { origin: journal.origin(), version: env!("CARGO_PKG_VERSION").into() };
-    let mut entries: Vec<Entry> = Vec::new();
     let mut done = Vec::new();
-    for name in names {
-        let what = match spool.read(&name) {
-            Ok(what) => what,
-            // Another process was faster.
-            Err(_) if !spool.directory.join(&name).exists() => continue,
-            Err(why) => {
-                let bad = spool.directory.join(format!("{name}.bad"));
-                let _ = fs::rename(spool.directory.join(&name), &bad);
-                recorded.bad.push(format!("{}: {why}", bad.display()));
-                continue;
+    recorded.events = append(data, |reader, origin| {
+        let node = NetworkNode { origin, version: env!("CARGO_PKG_VERSION").into() };
+        let mut bodies: Vec<Body> = Vec::new();
+        for name in names {
+            let what = match spool.read(&name) {
+                Ok(what) => what,
+                // Another process was faster.
+                Err(_) if !spool.directory.join(&name).exists() => continue,
+                Err(why) => {
+                    let bad = spool.directory.join(format!("{name}.bad"));
+                    let _ = fs::rename(spool.directory.join(&name), &bad);
+                    recorded.bad.push(format!("{}: {why}", bad.display()));
+                    continue;
+                }
+            };
+            let id = what.name().1.to_owned();
+            done.push(name);
+            let is_here = |body: &Body| body.change() == Some(&*id);
+            if reader.change(&id)?.is_none() && !bodies.iter().any(is_here) {
+                bodies.push(what.into_body(node.clone()));
             }
-        };
-        let id = what.name().1.to_owned();
-        done.push(name);
-        let is_here = |entry: &Entry| entry.event().body.change() == Some(&*id);
-        if reader.change(&id)?.is_some() || entries.iter().any(is_here) {
-            continue;
         }
-        let body = what.into_body(node.clone());
-        let (seq, time, v) = (ledger.next_seq(), micros(Timestamp::now()), EVENT_VERSION);
-        let event = Event { body, seq, time, v };
-        ledger.evolve(&event).map_err(|e| NodeError::Invalid(e.to_string()))?;
-        entries.push(event.into());
-    }
-    if entries.is_empty() {
-        journal.unlock();
-    } else {
-        journal
-            .append(&entries)
-            .map_err(|e| NodeError::Unwritable { why: e.to_string(), hint: None })?;
-        recorded.events = entries.len();
-    }
+        Ok(bodies)
+    })?;
     for name in done {
         // Whoever finds it again finds its event as well.
         let _ = fs::remove_file(spool.directory.join(name));
@@ -291,10 +276,6 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn micros(at: Timestamp) -> Timestamp {
-    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
-}
-
 /// A text as an event may have it.
 fn clip(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -302,8 +283,12 @@ fn clip(text: &str) -> String {
 }
 
 /// The name of a move: the same however often it is told.
-fn name_of(plan: Digest, Move { link, id, old, new }: &Move) -> String {
-    let mut name = Digest::of(format!("{plan} {link} {id} {old} {new}").as_bytes()).hex();
+fn name_of(plan: Digest, Move { link, to, id, old, new }: &Move, seen: Option<u64>) -> String {
+    let mut text = format!("{plan} {link} {id} {old} {new}");
+    if let Some(to) = to {
+        let _ = write!(text, " {to} {}", seen.unwrap_or_default());
+    }
+    let mut name = Digest::of(text.as_bytes()).hex();
     name.truncate(32);
     name
 }
@@ -317,6 +302,8 @@ fn name() -> Result<String, NetworkError> {
 mod tests {
     use super::*;
     use vyr_journal_sql::Reader;
+
+    use crate::node::open_journal;
 
     fn data() -> (tempfile::TempDir, DataDir) {
         let directory = tempfile::tempdir().expect("a temporary directory");

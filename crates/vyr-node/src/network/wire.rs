@@ -22,12 +22,12 @@ use std::time::Duration;
 use vyr_base::{Category, Problem};
 use vyr_net::words::{
     ANSWER_BYTES_MAX, Answer, Applied, Apply, BackendWish, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello,
-    Outcome, Refusal, Request, Standing, WIRE, WordsError, parse, parse_hello, read_frame,
-    write_frame,
+    Outcome, Refusal, Request, Standing, Takeover, WIRE, WordsError, parse, parse_hello,
+    read_frame, write_frame,
 };
 use vyr_plan::{APPROVALS_MAX, Signed};
 
-use super::{ApplyRequest, BackendChoice, Ended, Network, NetworkError};
+use super::{ApplyRequest, BackendChoice, Ended, KeyStanding, Network, NetworkError};
 use crate::Report;
 
 /// The version of this `vyr`.
@@ -61,8 +61,25 @@ pub fn perform(network: &Network, request: Request) -> Result<Answer, NetworkErr
             let super::Standing { plan, waits, wanted, found, differences } = found;
             Answer::Standing(Standing { plan, waits, wanted, found, differences })
         }
+        Request::Takeovers { machine, backend } => {
+            let (machine, backend) = who(network, machine, backend)?;
+            let all = network.rotation_standings(&machine, &backend)?.into_iter();
+            let takeover = |of: KeyStanding| Takeover {
+                link: of.link,
+                to: of.to,
+                id: of.id,
+                stage: of.stage,
+                old_handshake_unix_s: of.old_handshake_unix_s,
+                new_handshake_unix_s: of.new_handshake_unix_s,
+            };
+            Answer::Takeovers(all.map(takeover).collect())
+        }
         Request::Rebuild(_) => {
             let why = "a rebuild is the work of a command on that host, not of its node";
+            return Err(NetworkError::Request(why.into()));
+        }
+        Request::Attach(_) | Request::Detach { .. } | Request::Isolate { .. } => {
+            let why = "instances are the business of the node on that host alone";
             return Err(NetworkError::Request(why.into()));
         }
         Request::LinkKey { link, next } => {

@@ -515,6 +515,12 @@ impl Node {
         self.receipt_of(ended).await
     }
 
+    /// The receipt of a deploy that has ended; none is named: of the last.
+    pub async fn deploy_receipt(&self, deploy: Option<String>) -> Result<Receipt, NodeError> {
+        let ended = self.read(move |reader| deploy_end(reader, deploy.as_deref())).await?;
+        self.receipt_of(ended).await
+    }
+
     async fn receipt_of(&self, ended: Event) -> Result<Receipt, NodeError> {
         let seq = ended.seq;
         let kept = self.read(move |reader| Ok(reader.checkpoint(seq + 1)?)).await?;
@@ -600,6 +606,23 @@ pub(crate) fn change_end(reader: &Reader, change: Option<&str>) -> Result<Event,
     let event = reader.event_at(seq.ok_or_else(missing)?)?;
     match event.body {
         Body::NetworkEnded(_) => Ok(event),
+        _ => Err(missing()),
+    }
+}
+
+/// The event in which a deploy ended; none is named: the last.
+pub(crate) fn deploy_end(reader: &Reader, deploy: Option<&str>) -> Result<Event, NodeError> {
+    let missing = || match deploy {
+        Some(deploy) => NodeError::NotFound(format!("no deploy {deploy} has ended here")),
+        None => NodeError::NotFound("no deploy has ended here".into()),
+    };
+    let seq = match deploy {
+        Some(deploy) => reader.change(deploy)?,
+        None => reader.last_deploy()?,
+    };
+    let event = reader.event_at(seq.ok_or_else(missing)?)?;
+    match event.body {
+        Body::DeployEnded(_) => Ok(event),
         _ => Err(missing()),
     }
 }

@@ -19,6 +19,7 @@
 //! process this is (`crate::process`).
 
 mod admission;
+mod append;
 mod artifacts;
 mod core;
 mod error;
@@ -31,11 +32,14 @@ mod program;
 mod span;
 
 pub use admission::Budget;
+pub(crate) use append::{append, micros};
 pub use core::{CONTENT_BYTES_MAX as INLINE_BYTES_MAX, NodeConfig, Retention};
 pub use error::NodeError;
 pub use executor::{Host, LocalHost};
+#[cfg(test)]
+pub(crate) use handle::open_journal;
 pub use handle::{Admitted, Caller, Node, Snapshot, Submission, SubmittedInput, TaskView, Waiting};
-pub(crate) use handle::{change_end, is_container_manifest, open_journal, view};
+pub(crate) use handle::{change_end, deploy_end, is_container_manifest, view};
 pub use metrics::{Metrics, TIME_BOUNDS_US, Value};
 pub use span::{
     Delivered, Ended, SpanFilter, SpanKind, TaskSpan, TraceContext, context_of, end_spans,

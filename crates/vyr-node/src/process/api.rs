@@ -18,17 +18,22 @@ use tokio::sync::watch;
 use vyr_base::Problem;
 use vyr_task::{CompileFailure, Compiler, MachineCode};
 
+use super::Doors;
 use super::changes;
 use super::compile::{self, CompileLimits, Verdict};
 use super::confine::{ApiPaths, confine_api};
+use super::images::ImagesDoor;
+use super::ingress::IngressDoor;
 use super::net::NetDoor;
 use super::up::{ToApi, ToUp};
 use super::wire::{Receiver, Sender};
 use crate::api::{About, Access, Listeners, Tls, serve};
 use crate::config::Settings;
 use crate::data_dir::DataDir;
+use crate::machines::MachinesDoor;
 use crate::node::{Host, Metrics, Node, NodeConfig, NodeError, Retention};
 use crate::otlp::Otlp;
+use crate::services::{self, Services};
 
 /// How long the supervisor may take to start a process.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -184,6 +189,14 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
     let (net_sender, net_started) = sync_channel(1);
     let net_pid = Arc::new(AtomicU32::new(0));
     let net_pid_of_reader = Arc::clone(&net_pid);
+    let (images_sender, images_started) = sync_channel(1);
+    let images_pid = Arc::new(AtomicU32::new(0));
+    let images_pid_of_reader = Arc::clone(&images_pid);
+    let (machines_sender, machines_started) = sync_channel(1);
+    let machines_pid = Arc::new(AtomicU32::new(0));
+    let machines_pid_of_reader = Arc::clone(&machines_pid);
+    let (ingress_sender, ingress_started) = sync_channel(1);
+    let (listen_sender, listen_started) = sync_channel(1);
     let (stop_sender, stop) = watch::channel(false);
     let tasks_pid = Arc::new((AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)));
     let pid_of_reader = Arc::clone(&tasks_pid);
@@ -217,6 +230,46 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
                         if let Some(why) = why {
                             let _ = net_sender.send(Err(io::Error::other(why)));
                         }
+                    }
+                    ToApi::Images { pid } => {
+                        images_pid_of_reader.store(pid, Ordering::Relaxed);
+                        let socket =
+                            beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
+                        let _ = images_sender.send(socket);
+                    }
+                    ToApi::NoImages(why) => {
+                        images_pid_of_reader.store(0, Ordering::Relaxed);
+                        if let Some(why) = why {
+                            let _ = images_sender.send(Err(io::Error::other(why)));
+                        }
+                    }
+                    ToApi::Machines { pid } => {
+                        machines_pid_of_reader.store(pid, Ordering::Relaxed);
+                        let socket =
+                            beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
+                        let _ = machines_sender.try_send(socket);
+                    }
+                    ToApi::NoMachines(why) => {
+                        machines_pid_of_reader.store(0, Ordering::Relaxed);
+                        if let Some(why) = why {
+                            let _ = machines_sender.try_send(Err(io::Error::other(why)));
+                        }
+                    }
+                    ToApi::Ingress { pid } => {
+                        let _ = ingress_sender.try_send(Ok(pid));
+                    }
+                    ToApi::NoIngress(why) => {
+                        if let Some(why) = why {
+                            let _ = ingress_sender.try_send(Err(io::Error::other(why)));
+                        }
+                    }
+                    ToApi::Listen => {
+                        let socket =
+                            beside.pop().ok_or_else(|| io::Error::other("no socket beside it"));
+                        let _ = listen_sender.send(socket);
+                    }
+                    ToApi::NoListen(why) => {
+                        let _ = listen_sender.send(Err(io::Error::other(why)));
                     }
                     ToApi::NoGuide => pid_of_reader.2.store(0, Ordering::Relaxed),
                     ToApi::NoTasks(why) => {
@@ -274,17 +327,44 @@ fn live(supervisor: &Supervisor, socket: UnixStream) -> Result<(), NodeError> {
         processes.extend(guide);
         let net = net_pid.load(Ordering::Relaxed);
         processes.extend((net != 0).then(|| ("net".to_owned(), net, 0)));
+        let images = images_pid.load(Ordering::Relaxed);
+        processes.extend((images != 0).then(|| ("images".to_owned(), images, 0)));
+        let machines = machines_pid.load(Ordering::Relaxed);
+        processes.extend((machines != 0).then(|| ("machines".to_owned(), machines, 0)));
         processes
     };
     let of_net = supervisor.clone();
     let net = NetDoor::new(move || of_net.tell(&ToUp::StartNet, &[]), net_started);
+    let net = Arc::new(net);
+    let of_images = supervisor.clone();
+    let start_images = move || of_images.tell(&ToUp::StartImages, &[]);
+    let images = ImagesDoor::new(data.path(), start_images, images_started);
+    let of_machines = supervisor.clone();
+    let start_machines = move || of_machines.tell(&ToUp::StartMachines, &[]);
+    let (machine_events, inbox) = services::inbox();
+    let events = machine_events.clone();
+    let on_event = move |event| events.take(event);
+    let machines = MachinesDoor::new(data.path(), start_machines, machines_started, on_event)
+        .map_err(|e| NodeError::Invalid(format!("cannot start a thread: {e}")))?;
+    let (of_ingress, of_listen) = (supervisor.clone(), supervisor.clone());
+    let ingress = IngressDoor::new(
+        data.path(),
+        move || of_ingress.tell(&ToUp::StartIngress, &[]),
+        move || of_listen.tell(&ToUp::StartListen, &[]),
+        (ingress_started, listen_started),
+    );
+    let plain_http = settings.plain_http.clone();
+    let doors = Doors { net: Arc::clone(&net), images, ingress, machines, plain_http };
+    let services = Services::start(&data, &node, Arc::new(doors), (machine_events, inbox))
+        .map_err(|e| NodeError::Other(e.into()))?;
     changes::keep(&node)?;
     let about = About {
         processes: Arc::new(processes),
         telemetry: otlp.as_ref().map(Otlp::health),
         limits: settings.limits,
         ceilings: settings.ceilings,
-        network: Some(Arc::new(net)),
+        network: Some(Arc::clone(&net)),
+        services: Some(Arc::new(services)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

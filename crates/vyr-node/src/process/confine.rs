@@ -222,6 +222,13 @@ pub(super) fn confine_guide(has_programs: bool) -> Result<(), ConfineError> {
 /// `nft` that it starts.
 pub(crate) fn confine_timer() -> Result<(), ConfineError> {
     let kept = CapabilitySet::NET_ADMIN;
+    keep_in_bounding_set(kept)?;
+    keep_capabilities(kept)?;
+    set_no_new_privs(true).map_err(step("no new privileges"))
+}
+
+/// Takes all others away for good, from this process and from whatever it starts.
+fn keep_in_bounding_set(kept: CapabilitySet) -> Result<(), ConfineError> {
     for one in CapabilitySet::all().iter().filter(|one| !kept.contains(*one)) {
         // Who made the change may have given it up before: then nobody may take it away again.
         match rustix::thread::capability_is_in_bounding_set(one) {
@@ -232,12 +239,16 @@ pub(crate) fn confine_timer() -> Result<(), ConfineError> {
         }
         rustix::thread::remove_capability_from_bounding_set(one).map_err(step("bounding set"))?;
     }
+    Ok(())
+}
+
+/// Keeps those of these that it has, for itself.
+fn keep_capabilities(kept: CapabilitySet) -> Result<(), ConfineError> {
     clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
     let held = rustix::thread::capabilities(None).map_err(step("capabilities"))?.permitted & kept;
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: held, permitted: held, inheritable: none };
-    set_capabilities(None, sets).map_err(step("capabilities"))?;
-    set_no_new_privs(true).map_err(step("no new privileges"))
+    set_capabilities(None, sets).map_err(step("capabilities"))
 }
 
 /// Confines the process `net`: one capability, for it, the `nft` and the confirm timer that it starts;
@@ -250,6 +261,8 @@ pub(super) fn confine_net(network: &std::path::Path) -> Result<(), ConfineError>
     let all = AccessFs::from_all(LANDLOCK);
     let read = AccessFs::from_read(LANDLOCK);
     let null = AccessFs::ReadFile | AccessFs::WriteFile;
+    // Whoever may open it makes links only with the capability.
+    let tun = null | (all & AccessFs::IoctlDev);
     let file = AccessFs::ReadFile | AccessFs::Execute;
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -265,6 +278,8 @@ pub(super) fn confine_net(network: &std::path::Path) -> Result<(), ConfineError>
                 // Sockets of WireGuard lie where somebody says; their names are no secret.
                 .add_rules(path_beneath_rules(["/"], AccessFs::ReadDir))?
                 .add_rules(path_beneath_rules(["/dev/null"], null))?
+                .add_rules(path_beneath_rules(["/dev/net/tun"], tun))?
+                .add_rules(path_beneath_rules(LINK_SETTINGS, null | AccessFs::ReadDir))?
                 // The timer is this program, wherever it is by now.
                 .add_rules(path_beneath_rules(["/proc/self/exe"], file))?
                 .add_rules(path_beneath_rules([network], all & !AccessFs::Execute))
@@ -274,11 +289,137 @@ pub(super) fn confine_net(network: &std::path::Path) -> Result<(), ConfineError>
         .map_err(step("landlock"))
 }
 
+/// What the process `machines` keeps.
+#[derive(Debug)]
+pub(super) struct Machines {
+    /// Of VMMs, if they have users of their own.
+    pub(super) users: Option<std::ops::RangeInclusive<u32>>,
+    /// A group of VMMs besides those of their users' numbers.
+    pub(super) kvm_group: Option<u32>,
+    /// Directories that it may change, besides the one it works in.
+    pub(super) writable: Vec<std::path::PathBuf>,
+    /// Directories that it may read, besides those of programs.
+    pub(super) readable: Vec<std::path::PathBuf>,
+}
+
+/// Confines the process `machines`, and with it every VMM that it starts: no network but sockets that
+/// have a name on disk, no path but its own and what programs need; three capabilities under root, of
+/// which two are good for the users of VMMs alone. VMMs go on without it. There must be no other
+/// thread yet.
+pub(super) fn confine_machines(machines: &Machines) -> Result<(), ConfineError> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(step("core size"))?;
+    // A few for each machine, as many as the system lets it have.
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })
+        .map_err(step("open files"))?;
+    let kept = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
+    if getuid().is_root() {
+        keep_in_bounding_set(kept)?;
+        let number = Role::Machines.uid().ok_or("a role of its own").map_err(step("user id"))?;
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
+        set_thread_groups(&[]).map_err(step("groups"))?;
+        set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
+        set_keep_capabilities(true).map_err(step("keep capabilities"))?;
+        set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
+        keep_capabilities(kept)?;
+    } else {
+        drop_capabilities()?;
+    }
+    // Secrets pass through its memory.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("dumpable"))?;
+    // After the change of user, which clears it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    let all = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+    let read = AccessFs::from_read(LANDLOCK);
+    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    let plain = read & !AccessFs::Execute;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(LANDLOCK)))
+        // Not signals: VMMs of an earlier life are outside of this one's domain.
+        .and_then(|rules| rules.scope(Scope::AbstractUnixSocket))
+        .and_then(Ruleset::create)
+        .and_then(|rules| {
+            rules
+                .add_rules(path_beneath_rules(PROGRAMS, read))?
+                .add_rules(path_beneath_rules(["/etc", "/proc", "/sys"], plain))?
+                .add_rules(path_beneath_rules(machines.readable.iter(), plain))?
+                .add_rules(path_beneath_rules(["/dev/null", "/dev/urandom", "/dev/kvm"], device))?
+                .add_rules(path_beneath_rules(["."], all))?
+                .add_rules(path_beneath_rules(machines.writable.iter(), all))
+        })
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(step("landlock"))?;
+    // Told that clone3 does not exist, libraries use clone, whose flags can be read.
+    install_clone3()?;
+    let refused = SeccompAction::Errno(errno(libc::EPERM));
+    let forbidden = forbidden_for_machines(machines);
+    apply(SeccompFilter::new(forbidden, SeccompAction::Allow, refused, architecture()?))
+}
+
+/// What starting VMMs never needs. VMMs have the same filter, and one more of their own.
+fn forbidden_for_machines(machines: &Machines) -> Rules {
+    let mut rules: Rules = FORBIDDEN_FOR_API
+        .iter()
+        .filter(|call| ![libc::SYS_execve, libc::SYS_fork, libc::SYS_vfork].contains(call))
+        .map(|call| (*call, Vec::new()))
+        .collect();
+    let change = [
+        libc::SYS_setreuid,
+        libc::SYS_setregid,
+        libc::SYS_setresuid,
+        libc::SYS_setresgid,
+        libc::SYS_setfsuid,
+        libc::SYS_setfsgid,
+    ];
+    rules.extend(change.map(|call| (call, Vec::new())));
+    // None at all, as a VMM has them.
+    rules.insert(libc::SYS_setgroups, one_of([vec![condition(0, SeccompCmpOp::Ne, 0)]]));
+    let unix = u64::from(libc::AF_UNIX.unsigned_abs());
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        rules.insert(call, one_of([vec![condition(0, SeccompCmpOp::Ne, unix)]]));
+    }
+    let new = |flag: i32| {
+        let flag = u64::from(flag.unsigned_abs());
+        vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)]
+    };
+    let one = [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET].map(new);
+    rules.insert(libc::SYS_clone, one_of(one));
+    match &machines.users {
+        // Nobody but a VMM's user, in either call.
+        Some(users) => {
+            let outside = || {
+                let (first, last) = (u64::from(*users.start()), u64::from(*users.end()));
+                [
+                    vec![condition(0, SeccompCmpOp::Lt, first)],
+                    vec![condition(0, SeccompCmpOp::Gt, last)],
+                ]
+            };
+            rules.insert(libc::SYS_setuid, one_of(outside()));
+            let but = machines.kvm_group.map(u64::from);
+            let outside = outside().map(|mut all| {
+                all.extend(but.map(|group| condition(0, SeccompCmpOp::Ne, group)));
+                all
+            });
+            rules.insert(libc::SYS_setgid, one_of(outside));
+        }
+        None => {
+            rules.insert(libc::SYS_setuid, Vec::new());
+            rules.insert(libc::SYS_setgid, Vec::new());
+        }
+    }
+    rules
+}
+
+/// Settings of links. The capability is for them, too, and they are written only for TAPs.
+pub(super) const LINK_SETTINGS: [&str; 2] = ["/proc/sys/net/ipv6/conf", "/proc/sys/net/ipv4/conf"];
+
 /// Where programs and their libraries are.
 const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"];
-
-/// The user id of an ingress that is started by root, in the range of [`Role::uid`].
-const INGRESS_UID: u32 = 60804;
 
 /// Confines an ingress: it keeps its sockets, may connect over IPv4 and IPv6, and can listen at no
 /// other address, open no path and start nothing. It goes on without whoever started it. There must be
@@ -292,7 +433,8 @@ pub fn confine_ingress() -> Result<(), ConfineError> {
         .map_err(step("core size"))?;
     if getuid().is_root() {
         hide_paths()?;
-        let (uid, gid) = (Uid::from_raw(INGRESS_UID), Gid::from_raw(INGRESS_UID));
+        let number = Role::Ingress.uid().ok_or("a role of its own").map_err(step("user id"))?;
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
         set_thread_groups(&[]).map_err(step("groups"))?;
         set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
         set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
@@ -328,6 +470,109 @@ pub fn confine_ingress() -> Result<(), ConfineError> {
     calls.insert(libc::SYS_prlimit64, one_of([vec![is(2, 0)]]));
     install(&calls)
 }
+
+/// Confines the process `listen`: the capability to take any port, if it has it, and sockets that
+/// listen. There must be no other thread yet.
+pub(super) fn confine_listen() -> Result<(), ConfineError> {
+    set_limits(ProcessLimits::default())?;
+    let kept = CapabilitySet::NET_BIND_SERVICE;
+    let held = rustix::thread::capabilities(None).map_err(step("capabilities"))?.permitted & kept;
+    if getuid().is_root() {
+        hide_paths()?;
+        let number = Role::Listen.uid().ok_or("a role of its own").map_err(step("user id"))?;
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
+        set_thread_groups(&[]).map_err(step("groups"))?;
+        set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
+        set_keep_capabilities(true).map_err(step("keep capabilities"))?;
+        set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
+    }
+    clear_ambient_capability_set().map_err(step("ambient capabilities"))?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: held, permitted: held, inheritable: none };
+    set_capabilities(None, sets).map_err(step("capabilities"))?;
+    // After the change of user, which clears it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|rules| rules.handle_access(AccessNet::ConnectTcp))
+        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(step("landlock"))?;
+    let mut calls = allowed_calls();
+    for call in [libc::SYS_bind, libc::SYS_listen, libc::SYS_setsockopt] {
+        calls.insert(call, Vec::new());
+    }
+    let family =
+        |family: i32| vec![condition(0, SeccompCmpOp::Eq, u64::from(family.unsigned_abs()))];
+    calls.insert(libc::SYS_socket, one_of([family(libc::AF_INET), family(libc::AF_INET6)]));
+    install(&calls)
+}
+
+/// The most that one file of `images` may have, in bytes: more than the largest disk, which is no
+/// larger than what an image may have unpacked (50 GiB).
+const IMAGE_FILE_BYTES_MAX: u64 = 64 << 30;
+
+/// Address space of `images`, and of the tar2sqfs that it starts: names of an image take up to 256 MiB.
+const IMAGES_MEMORY_BYTES: u64 = 4 << 30;
+
+/// Confines the process `images`: no capability, under root its own user; of the machine's files what
+/// name lookups, TLS and tar2sqfs read, of the node's only `root`. It connects to registries and
+/// listens nowhere. There must be no other thread yet.
+pub(super) fn confine_images(root: &std::path::Path) -> Result<(), ConfineError> {
+    set_limits(ProcessLimits {
+        address_space_bytes: Some(IMAGES_MEMORY_BYTES),
+        cpu_s: None,
+        file_bytes: Some(IMAGE_FILE_BYTES_MAX),
+    })?;
+    let all = AccessFs::from_all(LANDLOCK);
+    let read = AccessFs::from_read(LANDLOCK);
+    let write = all & !AccessFs::Execute & !AccessFs::MakeSym & !AccessFs::MakeSock;
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    // As root, who may open what is above `root`.
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(|rules| rules.handle_access(AccessNet::BindTcp))
+        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(|rules| {
+            rules
+                .add_rules(path_beneath_rules(PROGRAMS, read))?
+                .add_rules(path_beneath_rules(RESOLVING, read & !AccessFs::Execute))?
+                .add_rules(path_beneath_rules(named, read & !AccessFs::Execute))?
+                .add_rules(path_beneath_rules(
+                    ["/dev/null"],
+                    AccessFs::ReadFile | AccessFs::WriteFile,
+                ))?
+                .add_rules(path_beneath_rules([root], write))
+        })
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(step("landlock"))?;
+    if getuid().is_root() {
+        let number = Role::Images.uid().ok_or("a role of its own").map_err(step("user id"))?;
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
+        set_thread_groups(&[]).map_err(step("groups"))?;
+        set_thread_res_gid(gid, gid, gid).map_err(step("group id"))?;
+        set_thread_res_uid(uid, uid, uid).map_err(step("user id"))?;
+    }
+    drop_capabilities()?;
+    // After the change of user, which clears it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("parent-death signal"))?;
+    set_no_new_privs(true).map_err(step("no new privileges"))?;
+    let refused = SeccompAction::Errno(errno(libc::EPERM));
+    let starting = [libc::SYS_execve, libc::SYS_fork, libc::SYS_vfork];
+    let forbidden = FORBIDDEN_FOR_API.iter().filter(|call| !starting.contains(call));
+    let forbidden: Rules = forbidden.map(|call| (*call, Vec::new())).collect();
+    apply(SeccompFilter::new(forbidden, SeccompAction::Allow, refused, architecture()?))
+}
+
+/// Besides programs, what a name lookup reads. systemd's own stub file lies in `/run`.
+const RESOLVING: [&str; 2] = ["/etc", "/run/systemd/resolve"];
 
 /// What serving never needs: other programs, other processes, the kernel's own settings.
 const FORBIDDEN_FOR_API: [i64; 25] = [

@@ -7,23 +7,48 @@
 //! `api`, which serves.
 
 mod api;
+mod beside;
 mod changes;
 mod compile;
 pub mod confine;
 pub(crate) mod guide;
+mod images;
+mod ingress;
 mod keeper;
+mod machines;
 pub(crate) mod net;
 mod tasks;
 mod up;
 pub(crate) mod wire;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::machines::MachinesDoor;
 
 pub use compile::{CompileLimits, CompilerProcess};
-pub use net::NetDoor;
+pub use images::{Fetch, FetchProgress, Fetched, ImageError, ImageReason, ImagesDoor};
+pub use ingress::{BackendStatus, IngressDoor, IngressDoorError, IngressStatus, ingress_uid};
+pub use machines::machines_alone;
+pub use net::{Attached, NetDoor};
 pub use tasks::{RunSpec, TasksError, TasksProcess};
 pub(crate) use up::group_id;
 pub use up::{UpError, up};
+
+/// The ways from `api` to the processes that services need. Each is started when it is first asked.
+#[derive(Debug)]
+pub struct Doors {
+    /// Networks of instances, and what may pass there.
+    pub net: Arc<NetDoor>,
+    /// Root disks.
+    pub images: ImagesDoor,
+    /// Clients to instances.
+    pub ingress: IngressDoor,
+    /// VMMs and their guests.
+    pub machines: MachinesDoor,
+    /// Registries (`host:port`) that are asked without TLS.
+    pub plain_http: Vec<String>,
+}
 
 /// What a process started by us is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +63,14 @@ pub enum Role {
     Guide,
     /// Changes the network, and nothing else.
     Net,
+    /// Pulls images and makes root disks of them.
+    Images,
+    /// Starts VMMs and hears their guests.
+    Machines,
+    /// Carries clients to instances.
+    Ingress,
+    /// Makes listeners for it.
+    Listen,
     /// Takes a change of the network back when it is time.
     ConfirmTimer,
     /// Becomes the owner's command that keeps checkpoints; sees no stranger's byte.
@@ -53,6 +86,10 @@ impl Role {
             Self::Api => "__api",
             Self::Guide => "__guide",
             Self::Net => "__net",
+            Self::Images => "__images",
+            Self::Machines => "__machines",
+            Self::Ingress => "__ingress",
+            Self::Listen => "__listen",
             Self::ConfirmTimer => "__confirm-timer",
             Self::Keep => "__keep",
         }
@@ -66,6 +103,10 @@ impl Role {
             Self::Api,
             Self::Guide,
             Self::Net,
+            Self::Images,
+            Self::Machines,
+            Self::Ingress,
+            Self::Listen,
             Self::ConfirmTimer,
             Self::Keep,
         ];
@@ -82,6 +123,10 @@ impl Role {
             Self::Tasks => Some(60801),
             Self::Compile => Some(60802),
             Self::Guide => Some(60803),
+            Self::Ingress => Some(60804),
+            Self::Images => Some(60806),
+            Self::Machines => Some(60805),
+            Self::Listen => Some(60807),
             Self::Api | Self::Net | Self::ConfirmTimer | Self::Keep => None,
         }
     }
@@ -96,6 +141,10 @@ pub fn serve(role: Role, arguments: &[String]) -> u8 {
         Role::Api => api::run(),
         Role::Guide => guide::serve(arguments),
         Role::Net => net::serve(arguments),
+        Role::Images => images::serve(arguments),
+        Role::Machines => machines::serve(arguments),
+        Role::Ingress => ingress::serve(arguments),
+        Role::Listen => ingress::serve_listen(),
         Role::ConfirmTimer => crate::network::serve(arguments),
         Role::Keep => keeper::serve(arguments),
     }

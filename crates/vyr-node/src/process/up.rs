@@ -7,6 +7,10 @@
 //!      +-- tasks    guests; asked for by api, which gets the other end of its socket
 //!      +-- compile  one module; asked for by api, with the module as a descriptor
 //!      +-- net      the network; asked for by api, which gets the other end of its socket
+//!      +-- images   registries, root disks; asked for by api, likewise
+//!      +-- machines VMMs, which outlive it and this process; asked for in the same way
+//!      +-- listen   listeners for the ingress, for a moment; asked for by api, likewise
+//!      .-- ingress  clients to instances; asked for by api; does not end with the others
 //!      +-- keep     the owner's command, if there is one, with a checkpoint as a descriptor
 //! ```
 //!
@@ -37,7 +41,7 @@ use vyr_base::{Category, Problem};
 use super::compile::{self, CompileLimits};
 use super::keeper::Keeper;
 use super::wire::{Receiver, Sender};
-use super::{Role, net, tasks, this_binary};
+use super::{Role, images, ingress, machines, net, tasks, this_binary};
 use crate::checkpoint_out::CheckpointOut;
 use crate::config::Settings;
 use crate::data_dir::DataDir;
@@ -60,6 +64,22 @@ pub(super) enum ToApi {
     Net { pid: u32 },
     /// It could not be started, or has ended.
     NoNet(Option<String>),
+    /// `images` runs; beside this message: our end of its socket.
+    Images { pid: u32 },
+    /// It could not be started, or has ended.
+    NoImages(Option<String>),
+    /// `machines` runs; beside this message: our end of its socket.
+    Machines { pid: u32 },
+    /// It could not be started, or has ended.
+    NoMachines(Option<String>),
+    /// An ingress was started.
+    Ingress { pid: u32 },
+    /// It could not be, or has ended.
+    NoIngress(Option<String>),
+    /// `listen` runs; beside this message: our end of its socket.
+    Listen,
+    /// It could not be started.
+    NoListen(String),
     /// A compilation ended: its exit code or signal.
     CompileEnded { id: u64, code: Option<i32>, signal: Option<i32> },
     /// So many checkpoints more did not get out.
@@ -85,6 +105,14 @@ pub(super) enum ToUp {
     KillCompile { id: u64 },
     /// Start `net`, which has ended or was never there.
     StartNet,
+    /// Start `images`, which has ended or was never there.
+    StartImages,
+    /// Start `machines`, which has ended or was never there.
+    StartMachines,
+    /// Start an ingress: none answers.
+    StartIngress,
+    /// Start `listen`.
+    StartListen,
     /// Give the checkpoint beside this message to the command that keeps them.
     KeepCheckpoint,
 }
@@ -155,6 +183,10 @@ pub fn up(data: &DataDir, settings: &Settings, narrate: impl Fn(&str)) -> Result
         tasks: None,
         guide: None,
         net: None,
+        images: None,
+        machines: None,
+        ingress: None,
+        listen: None,
         task_starts: 0,
         compiles: HashMap::new(),
         keeper: match &settings.checkpoint_out {
@@ -217,6 +249,11 @@ struct Supervisor<'a> {
     tasks: Option<Child>,
     guide: Option<Child>,
     net: Option<Child>,
+    images: Option<Child>,
+    machines: Option<Child>,
+    /// The one that this node has started; not one that it has found.
+    ingress: Option<Child>,
+    listen: Option<Child>,
     task_starts: u32,
     compiles: HashMap<u64, Child>,
     keeper: Option<Keeper>,
@@ -239,6 +276,8 @@ impl Supervisor<'_> {
             if let Some(status) = ended {
                 self.stop_tasks();
                 self.stop_net();
+                self.stop_images();
+                self.stop_machines();
                 if let Some(until) = self.draining {
                     // Its last words may have come after the look above.
                     self.obey(narrate)?;
@@ -265,6 +304,10 @@ impl Supervisor<'_> {
                 ToUp::StartTasks => self.start_tasks(),
                 ToUp::StopTasks => self.stop_tasks(),
                 ToUp::StartNet => self.start_net(),
+                ToUp::StartImages => self.start_images(),
+                ToUp::StartMachines => self.start_machines(),
+                ToUp::StartIngress => self.start_ingress(),
+                ToUp::StartListen => self.start_listen(),
                 ToUp::Compile { id } => self.compile(id, beside),
                 ToUp::KillCompile { id } => {
                     if let Some(child) = self.compiles.get_mut(&id) {
@@ -454,6 +497,76 @@ impl Supervisor<'_> {
         }
     }
 
+    fn start_images(&mut self) {
+        self.stop_images();
+        match images::start(&self.settings.data) {
+            Ok((child, ours)) => {
+                let pid = child.id();
+                self.images = Some(child);
+                self.tell(&ToApi::Images { pid }, &[ours.as_fd()]);
+            }
+            Err(e) => self.tell(&ToApi::NoImages(Some(e.to_string())), &[]),
+        }
+    }
+
+    /// Ends `images`. What arrived is kept.
+    fn stop_images(&mut self) {
+        if let Some(mut child) = self.images.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn start_machines(&mut self) {
+        self.stop_machines();
+        match machines::start(&self.settings.data, &self.settings.machines) {
+            Ok((child, ours)) => {
+                let pid = child.id();
+                self.machines = Some(child);
+                self.tell(&ToApi::Machines { pid }, &[ours.as_fd()]);
+            }
+            Err(e) => self.tell(&ToApi::NoMachines(Some(e.to_string())), &[]),
+        }
+    }
+
+    /// Ends `machines`. VMMs go on; the next one takes them over.
+    fn stop_machines(&mut self) {
+        if let Some(mut child) = self.machines.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts an ingress. None is ended for it: one that runs has the control socket's lock.
+    fn start_ingress(&mut self) {
+        match ingress::start(&self.settings.data) {
+            Ok(child) => {
+                let pid = child.id();
+                self.ingress = Some(child);
+                self.tell(&ToApi::Ingress { pid }, &[]);
+            }
+            Err(e) => self.tell(&ToApi::NoIngress(Some(e.to_string())), &[]),
+        }
+    }
+
+    fn start_listen(&mut self) {
+        self.stop_listen();
+        match ingress::start_listen() {
+            Ok((child, ours)) => {
+                self.listen = Some(child);
+                self.tell(&ToApi::Listen, &[ours.as_fd()]);
+            }
+            Err(e) => self.tell(&ToApi::NoListen(e.to_string()), &[]),
+        }
+    }
+
+    fn stop_listen(&mut self) {
+        if let Some(mut child) = self.listen.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     fn compile(&mut self, id: u64, beside: Vec<OwnedFd>) {
         let mut beside = beside.into_iter();
         let (Some(wasm), Some(code), Some(verdict)) = (beside.next(), beside.next(), beside.next())
@@ -500,6 +613,21 @@ impl Supervisor<'_> {
             self.net = None;
             self.tell(&ToApi::NoNet(None), &[]);
         }
+        if self.images.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.images = None;
+            self.tell(&ToApi::NoImages(None), &[]);
+        }
+        if self.machines.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.machines = None;
+            self.tell(&ToApi::NoMachines(None), &[]);
+        }
+        if self.ingress.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.ingress = None;
+            self.tell(&ToApi::NoIngress(None), &[]);
+        }
+        if self.listen.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+            self.listen = None;
+        }
         if let Some(keeper) = &mut self.keeper {
             keeper.look();
             let unkept = keeper.failures();
@@ -520,6 +648,9 @@ impl Supervisor<'_> {
     fn end_all(&mut self) {
         self.stop_tasks();
         self.stop_net();
+        self.stop_images();
+        self.stop_machines();
+        self.stop_listen();
         self.keeper = None;
         let api = self.api.take().map(|api| api.child);
         for mut child in api.into_iter().chain(self.compiles.drain().map(|(_, child)| child)) {

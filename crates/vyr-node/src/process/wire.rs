@@ -23,6 +23,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vyr_task::{Kind, Limits, Outcome};
+use zeroize::Zeroize;
 
 use crate::guidance::GuidanceReport;
 
@@ -173,6 +174,21 @@ impl Sender {
         self.flush()
     }
 
+    /// Sends one message that may hold secrets, and overwrites it here.
+    pub(crate) fn send_and_wipe<T: Serialize>(
+        &mut self,
+        message: &T,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.flush()?;
+        // Room for the longest: a buffer that grows leaves its content behind.
+        self.gathered.reserve(HEAD_BYTES + MESSAGE_BYTES_MAX);
+        let sent = self.send(message, descriptors).and_then(|()| self.flush());
+        // With all of its room.
+        std::mem::take(&mut self.gathered).zeroize();
+        sent
+    }
+
     /// Writes what was gathered.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let written = write_all(&self.socket, &self.gathered);
@@ -280,6 +296,14 @@ impl Receiver {
         let message = postcard::from_bytes(body).map_err(io::Error::other)?;
         self.start += HEAD_BYTES + length;
         Ok(Some((message, self.descriptors.drain(..wanted).collect())))
+    }
+
+    /// Overwrites what was read of messages that were taken: they may have held secrets.
+    pub(crate) fn wipe(&mut self) {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        self.buffer[self.end..].zeroize();
     }
 
     /// Reads once what has come, and does not wait for it; `false` at the end.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use vyr_base::form::{At, Name, Text, TextError};
+use vyr_base::text_as_string;
 
-use super::at::At;
-use super::text::{Address, Name, Prefix, Service, Text, TextError};
+use super::text::{Address, Prefix, Service};
 
 /// Contracts of a site. They are run on every compile.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -149,18 +150,4 @@ impl fmt::Display for Place {
     }
 }
 
-impl<'de> Deserialize<'de> for Place {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for Place {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Place".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": Place::FORMAT, "description": Place::WHAT })
-    }
-}
+text_as_string!(Place);

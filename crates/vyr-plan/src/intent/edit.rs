@@ -21,9 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::de::DeTable;
 use vyr_base::{Category, Diagnostic, Problem, Source};
 
-use super::site::{Client, ClientsFile, State};
-use super::text::{Key, Name, Owner};
-use super::{At, Files, read};
+use super::site::{Client, State};
+use super::text::{Key, Owner};
+use super::{At, CLIENTS, Files, Name};
 use crate::lock::Lock;
 
 /// What a site without the file begins with.
@@ -228,7 +228,7 @@ pub fn edit_clients(files: &Files, edit: &ClientEdit) -> Result<Edited, EditErro
 /// The lines of the file, if nothing is wrong with it by itself.
 fn read_alone(source: &Source) -> Result<Vec<At<Client>>, EditError> {
     let mut faults = Vec::new();
-    let found = read::read::<ClientsFile>(source, &mut faults);
+    let found = CLIENTS.read(source, &mut faults);
     match found.value.filter(|_| faults.is_empty()) {
         Some(file) => Ok(file.clients),
         None => Err(EditError::Faults(faults)),
@@ -341,7 +341,7 @@ fn refuse_revoked(lock: Option<&Lock>, key: &Key) -> Result<(), EditError> {
     }
 }
 
-type Piece = (std::ops::Range<usize>, String);
+pub(super) type Piece = (std::ops::Range<usize>, String);
 
 /// Where a line goes: after the last one, as far from the margin.
 fn insertion(text: &str, lines: &[At<Client>], line: &Client) -> Result<Vec<Piece>, EditError> {
@@ -405,7 +405,7 @@ fn written(line: &Client) -> String {
 }
 
 /// The text with pieces in the place of others, which do not overlap.
-fn replaced(text: &str, mut pieces: Vec<Piece>) -> String {
+pub(super) fn replaced(text: &str, mut pieces: Vec<Piece>) -> String {
     // Of two at one place the earlier stays the earlier.
     pieces.sort_by_key(|(range, _)| range.start);
     let (mut all, mut taken) = (String::with_capacity(text.len() + 256), 0);

@@ -3,33 +3,46 @@
 //! This module finds what stops a compilation (a name that means nothing, a prefix of the wrong
 //! family). What a compiled plan can show to be wrong is left to the invariants in `prove`.
 
-mod at;
 mod contracts;
 mod edit;
-mod read;
+mod edit_server;
 mod resolve;
 mod site;
-mod stand_in;
 mod text;
-mod twice;
 
-pub use at::At;
 pub use contracts::{Contract, ContractsFile, Expect, Place};
 pub use edit::{ClientEdit, EditError, Edited, KeyChange, edit_clients};
-pub use read::{FILE_BYTES_MAX, schema};
-pub use resolve::{ContractAt, Intent, Operator, Subject};
+pub use edit_server::{ServerEditError, ServerEdited, ServerStep, edit_server, find_end};
+pub use resolve::{ContractAt, Intent, Operator, ServiceAt, Subject};
 pub use site::{
-    Client, ClientsFile, End, Interface, Mesh, Node, Operators, Profile, Recovery, Server,
-    SiteFile, State,
+    Activity, Client, ClientsFile, End, Interface, Mesh, Node, OldKey, Operators, Profile,
+    Recovery, Server, SiteFile, StagedEnd, State,
 };
-pub use text::{
-    Address, Host, INTERFACE_CHARS_MAX, Key, NAME_CHARS_MAX, Name, Owner, Prefix, Recipient,
-    Service, TextError,
-};
+pub use text::{Address, Host, INTERFACE_CHARS_MAX, Key, Owner, Prefix, Recipient, Service, mesh};
+pub use vyr_base::form::{At, FILE_BYTES_MAX, NAME_CHARS_MAX, Name, TextError, schema};
 
-pub(crate) use read::conflict_markers;
+pub(crate) use resolve::{MESH_SUBNET, subnet};
 
-use vyr_base::{Diagnostic, Source};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use vyr_base::form::{Reader, Unknown};
+use vyr_base::{Diagnostic, Digest, Source};
+use vyr_service::manifest;
+
+static SITE: LazyLock<Reader<SiteFile>> = LazyLock::new(|| Reader::new(&text::FORMS, derived));
+static CLIENTS: LazyLock<Reader<ClientsFile>> =
+    LazyLock::new(|| Reader::new(&text::FORMS, derived));
+static CONTRACTS: LazyLock<Reader<ContractsFile>> =
+    LazyLock::new(|| Reader::new(&text::FORMS, derived));
+
+/// Keys that people look for, and that are not there on purpose.
+fn derived(key: &str) -> Option<Unknown> {
+    let derived = ["allowed_ips", "allowedips", "address", "addresses", "routes", "rules"];
+    let why = "addresses, AllowedIPs, routes and rules are derived";
+    let is_one = derived.contains(&key.to_lowercase().as_str());
+    is_one.then_some(Unknown { id: None, why, hint: None })
+}
 
 /// The files of a site, as text.
 #[derive(Debug, Clone)]
@@ -42,6 +55,10 @@ pub struct Files {
     pub signers: Option<Source>,
     /// `contracts/*.toml`, sorted by name.
     pub contracts: Vec<Source>,
+    /// `services/*.toml`, sorted by name.
+    pub services: Vec<Source>,
+    /// The digests of `secrets/*.age`, by service.
+    pub secrets: BTreeMap<String, Digest>,
     /// `vyr.lock`; absent: nothing was allocated.
     pub lock: Option<Source>,
 }
@@ -50,13 +67,19 @@ pub struct Files {
 const FAULTS_MAX: usize = 200;
 
 impl Files {
+    /// A site with a `site.toml` and nothing else.
+    pub fn new(site: Source) -> Self {
+        let (contracts, services, secrets) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { site, clients: None, signers: None, contracts, services, secrets, lock: None }
+    }
+
     /// Reads them, or says all that is wrong with them.
     pub fn read(self) -> Result<Intent, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        let site = read::read::<SiteFile>(&self.site, &mut faults);
+        let site = SITE.read(&self.site, &mut faults);
         let (clients, all_clients) = match &self.clients {
             Some(source) => {
-                let found = read::read::<ClientsFile>(source, &mut faults);
+                let found = CLIENTS.read(source, &mut faults);
                 let clients = found.value.map(|file| file.clients).unwrap_or_default();
                 (clients, found.whole)
             }
@@ -64,14 +87,28 @@ impl Files {
         };
         let mut contracts = Vec::new();
         for (file, source) in self.contracts.iter().enumerate() {
-            let found = read::read::<ContractsFile>(source, &mut faults);
+            let found = CONTRACTS.read(source, &mut faults);
             let found = found.value.into_iter().flat_map(|found| found.contracts);
             contracts.extend(found.map(|contract| ContractAt { file, contract }));
         }
+        let mut services = Vec::new();
+        for (file, source) in self.services.iter().enumerate() {
+            let stem = source.name().rsplit('/').next().unwrap_or_default();
+            match manifest::read(stem.trim_end_matches(".toml"), source) {
+                Ok(read) => services.push(ServiceAt { file, read }),
+                Err(more) => faults.extend(more),
+            }
+        }
         let signers = resolve::signers(self.signers.as_ref(), &mut faults);
         let files: Vec<String> = self.names().map(str::to_owned).collect();
-        let intent =
-            site.value.map(|site| Intent { site, clients, contracts, signers, files: self });
+        let intent = site.value.map(|site| Intent {
+            site,
+            clients,
+            contracts,
+            services,
+            signers,
+            files: self,
+        });
         if let Some(intent) = &intent {
             resolve::resolve(intent, (site.whole, all_clients), &mut faults);
         }
@@ -84,7 +121,18 @@ impl Files {
     /// Their names, in the order in which their faults are told.
     fn names(&self) -> impl Iterator<Item = &str> {
         let one = [Some(&self.site), self.clients.as_ref(), self.signers.as_ref()];
-        one.into_iter().flatten().chain(&self.contracts).map(Source::name)
+        let more = self.contracts.iter().chain(&self.services);
+        one.into_iter().flatten().chain(more).map(Source::name)
+    }
+}
+
+/// Reads `site.toml` alone, or says all that is wrong with its form. What it names need not be there.
+pub fn read_site(source: &Source) -> Result<SiteFile, Vec<Diagnostic>> {
+    let mut faults = Vec::new();
+    let found = SITE.read(source, &mut faults);
+    match found.value {
+        Some(site) if !faults.iter().any(Diagnostic::is_error) => Ok(site),
+        _ => Err(in_order(faults, &[source.name().to_owned()])),
     }
 }
 

@@ -2,18 +2,19 @@
 //! half-way because of what the files say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use vyr_artifact::AllowedSigners;
 use vyr_base::{Diagnostic, Place as SourcePlace, Source};
+use vyr_service::manifest::{self, Manifest};
 
 use super::contracts::{Contract, Place};
-use super::site::{Client, SiteFile, State};
-use super::text::{INTERFACE_CHARS_MAX, Name};
-use super::{At, Files};
+use super::site::{Client, Node, SiteFile, State};
+use super::text::INTERFACE_CHARS_MAX;
+use super::{At, Files, Name};
 
 /// Clients of a site.
 const CLIENTS_MAX: usize = 100_000;
@@ -31,6 +32,8 @@ pub struct Intent {
     pub clients: Vec<At<Client>>,
     /// All contracts.
     pub contracts: Vec<ContractAt>,
+    /// The services, by name.
+    pub services: Vec<ServiceAt>,
     /// Whose signature on a plan counts.
     pub signers: Vec<Operator>,
     /// The texts.
@@ -44,6 +47,22 @@ pub struct ContractAt {
     pub file: usize,
     /// The contract.
     pub contract: At<Contract>,
+}
+
+/// A service and the file it is in.
+#[derive(Debug, Clone)]
+pub struct ServiceAt {
+    /// Its place in `Files::services`.
+    pub file: usize,
+    /// What was read.
+    pub read: manifest::Read,
+}
+
+impl ServiceAt {
+    /// The service, in its one form.
+    pub fn manifest(&self) -> &Manifest {
+        &self.read.manifest
+    }
 }
 
 /// A holder of a key that may sign plans.
@@ -96,6 +115,18 @@ pub enum Subject {
         /// Its id.
         id: String,
     },
+    /// A service.
+    Service {
+        /// Its name.
+        name: String,
+    },
+    /// Something in a service's file.
+    InService {
+        /// The service.
+        service: String,
+        /// As it is written; the whole file, if it is not there.
+        text: String,
+    },
     /// A prefix or an address, wherever it was written.
     Written {
         /// As it is written.
@@ -133,8 +164,38 @@ impl Intent {
                     of.find(|client| client.state == At::nowhere(State::Active)).or(first)?;
                 Some(self.files.clients.as_ref()?.place(active.id.span()))
             }
+            Subject::Service { name } => Some(self.service_file(name)?.place(0..0)),
+            Subject::InService { service, text } => {
+                let source = self.service_file(service)?;
+                let quoted = format!("\"{text}\"");
+                let found = [quoted.as_str(), text].into_iter().find_map(|text| {
+                    source.text().find(text).map(|start| start..start + text.len())
+                });
+                Some(source.place(found.unwrap_or(0..0)))
+            }
             Subject::Written { text } => site(self.written(text)?),
         }
+    }
+
+    fn service_file(&self, name: &str) -> Option<&Source> {
+        let of = self.services.iter().find(|of| of.manifest().service.as_str() == name)?;
+        self.files.services.get(of.file)
+    }
+
+    /// What is taken of the services' files, and somebody should look at.
+    pub fn warnings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.services.iter().flat_map(|of| &of.read.warnings)
+    }
+
+    /// A node's public IPv4 addresses.
+    pub fn public_ipv4(&self, node: &Name) -> BTreeSet<Ipv4Addr> {
+        let node = self.site.nodes.get(node);
+        let addresses = node.into_iter().flat_map(|node| &node.ipv4_public);
+        let four = addresses.filter_map(|address| match address.0 {
+            IpAddr::V4(four) => Some(four),
+            IpAddr::V6(_) => None,
+        });
+        four.collect()
     }
 
     /// Where a prefix or an address stands in `site.toml`. Of several places the one that gives it
@@ -400,6 +461,15 @@ impl Check<'_> {
 
     fn ends(&mut self, name: &At<Name>, interface: &super::Interface) {
         let site = &self.intent.site;
+        for old in interface.at.values().flat_map(|end| &end.old_keys) {
+            if !matches!(*old.state, State::Retired | State::Revoked) {
+                let what = format!("an old key is {}", old.state.as_str());
+                let fault = Diagnostic::error("old-key-state", what)
+                    .why("the keys in use are `public_key` and `staged`")
+                    .hint("write state = \"retired\", or \"revoked\" to refuse it for good");
+                self.at_site(old.state.span(), fault);
+            }
+        }
         // With a prefix that cannot be read there may be one of each family, or two.
         let ends = interface.at.values().filter(|end| end.vpn.iter().all(At::is_written));
         for end in ends {
@@ -460,12 +530,54 @@ impl Check<'_> {
 
     fn nodes(&mut self) {
         let site = &self.intent.site;
+        let mut keyed = site.nodes.iter().filter(|(_, node)| node.public_key.is_some());
         if site.mesh.is_none()
-            && let Some(node) = site.nodes.keys().next()
+            && let Some((node, _)) = keyed.next()
         {
             let fault = Diagnostic::error("no-mesh", "there are nodes and no mesh")
                 .hint("add [mesh] with `port` and `allow`");
             self.at_site(node.span(), fault);
+        }
+        for (name, node) in &site.nodes {
+            self.node(name, node);
+        }
+    }
+
+    fn node(&mut self, name: &At<Name>, node: &Node) {
+        if self.intent.site.mesh.is_some() && node.public_key.is_none() {
+            let fault = Diagnostic::error("missing-key", format!("`{name}` has no `public_key`"))
+                .why("there is a mesh, and each node is one of its")
+                .hint("add `public_key = ...`");
+            self.at_site(name.span(), fault);
+        }
+        if node.memory.is_some() != node.cpu.is_some() {
+            let (there, missing) = match node.memory.is_some() {
+                true => ("memory", "cpu"),
+                false => ("cpu", "memory"),
+            };
+            let what = format!("`{name}` has `{there}` and no `{missing}`");
+            let fault = Diagnostic::error("node-room", what)
+                .why("services are placed by both; without either a node runs none")
+                .hint(format!("add `{missing} = ...`"));
+            self.at_site(name.span(), fault);
+        }
+        if let Some(recipient) = node.secrets.as_ref()
+            && recipient.is_written()
+            && !recipient.to_string().starts_with("age1")
+        {
+            let fault =
+                Diagnostic::error("node-secrets", format!("`secrets` of {name} is no age key"))
+                    .why("a node has a key of its own for secrets")
+                    .hint("print it there: vyr node key --secrets");
+            self.at_site(recipient.span(), fault);
+        }
+        for address in &node.ipv4_public {
+            if address.0.is_ipv6() {
+                let fault = Diagnostic::error("node-ipv4", format!("{address} is no IPv4 address"))
+                    .why("services are reached by IPv6 without being given an address")
+                    .hint("list IPv4 addresses alone");
+                self.at_site(address.span(), fault);
+            }
         }
     }
 

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::at::At;
-use super::text::{Address, Host, Key, Name, Owner, Prefix, Recipient, Service};
+use vyr_base::form::{At, Name};
+use vyr_service::manifest::Size;
+use vyr_service::place::NodeState;
+
+use super::text::{Address, Host, Key, Owner, Prefix, Recipient, Service};
+use crate::plan::Kind;
 
 /// A team's network, as it should be. Addresses, routes, AllowedIPs and firewall rules are derived
 /// from it and never written here.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SiteFile {
     /// The form of this file: 1.
@@ -46,12 +50,16 @@ pub struct SiteFile {
 }
 
 /// Who may change the network.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Operators {
     /// How many operators sign a plan.
     #[schemars(range(min = 1, max = 64))]
     pub threshold: At<u8>,
+    /// How many sign a services plan; absent: as many.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 64))]
+    pub threshold_services: Option<At<u8>>,
     /// Where operators work from. From each of these addresses the management addresses of all
     /// servers stay reachable.
     pub from: Vec<At<Prefix>>,
@@ -60,8 +68,16 @@ pub struct Operators {
     pub clients: Vec<At<Name>>,
 }
 
+impl Operators {
+    /// How many operators sign a plan of this kind.
+    pub fn threshold_of(&self, kind: Kind) -> u8 {
+        let own = self.threshold_services.as_ref().filter(|_| kind == Kind::Services);
+        **own.unwrap_or(&self.threshold)
+    }
+}
+
 /// Who can open a recovery bundle.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recovery {
     /// age recipients or ssh-ed25519 public keys.
@@ -69,7 +85,7 @@ pub struct Recovery {
 }
 
 /// A machine that clients connect to.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// Addresses at which operators reach it, by SSH.
@@ -95,7 +111,7 @@ fn default_uplink_mtu() -> At<u16> {
 }
 
 /// What clients connect to: one WireGuard interface on each server of a role.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
     /// The role whose servers carry it.
@@ -118,7 +134,7 @@ pub struct Interface {
 }
 
 /// One server's end of an interface.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct End {
     /// How clients find it: a host name or an address.
@@ -128,13 +144,41 @@ pub struct End {
     pub port: At<u16>,
     /// Its WireGuard public key. The private one never leaves the server.
     pub public_key: At<Key>,
+    /// The key that takes over, at a port of its own: a second link with the same clients
+    /// (`vyr server rotate`).
+    #[serde(default)]
+    pub staged: Option<At<StagedEnd>>,
+    /// Keys that this end had. None of them comes back.
+    #[serde(default)]
+    pub old_keys: Vec<At<OldKey>>,
     /// Where its clients' addresses come from: at most one prefix of each family, of this server
     /// alone. IPv6 is a /64 of the site's prefix.
     pub vpn: At<Vec<At<Prefix>>>,
 }
 
+/// The key that takes over at a server's end, and its port.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StagedEnd {
+    /// Its WireGuard public key. The private one never leaves the server.
+    pub public_key: At<Key>,
+    /// Its UDP port: another one than the first's.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: At<u16>,
+}
+
+/// A key that a server's end had.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OldKey {
+    /// The public key.
+    pub public_key: At<Key>,
+    /// `retired`, or `revoked`: refused for good, wherever it turns up.
+    pub state: At<State>,
+}
+
 /// What a client may reach.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The local networks of its interface.
@@ -144,7 +188,7 @@ pub struct Profile {
 }
 
 /// How the nodes are connected: each with each, IPv6 only, apart from all clients.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// The UDP port of every node's mesh interface.
@@ -154,15 +198,16 @@ pub struct Mesh {
     pub allow: Vec<At<Service>>,
 }
 
-/// A machine of the mesh.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// A machine of the mesh, one that runs services, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// How other nodes find it; absent behind an address translation.
     #[serde(default)]
     pub endpoint: Option<At<Host>>,
-    /// Its WireGuard public key in the mesh.
-    pub public_key: At<Key>,
+    /// Its WireGuard public key in the mesh; absent only where there is no mesh.
+    #[serde(default)]
+    pub public_key: Option<At<Key>>,
     /// The key that takes over: other nodes shake hands with it, no more, until it is used.
     #[serde(default)]
     pub staged_key: Option<At<Key>>,
@@ -170,10 +215,49 @@ pub struct Node {
     #[serde(default = "default_uplink_mtu")]
     #[schemars(range(min = 1360, max = 9216))]
     pub uplink_mtu: At<u16>,
+    /// Memory that its instances may have together, with 64Mi beside each. Absent: it runs no services.
+    #[serde(default)]
+    pub memory: Option<At<Size>>,
+    /// Its processors. Absent: it runs no services.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 4096))]
+    pub cpu: Option<At<u16>>,
+    /// Whether it takes instances.
+    #[serde(default)]
+    pub services: Activity,
+    /// The age recipient for which the secrets of its services are encrypted: `vyr node key --secrets`.
+    #[serde(default)]
+    pub secrets: Option<At<Recipient>>,
+    /// Public IPv4 addresses of its own, for services that ask for one.
+    #[serde(default)]
+    pub ipv4_public: Vec<At<Address>>,
+}
+
+/// Whether a node takes instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It does.
+    #[default]
+    Active,
+    /// Those it has go elsewhere with the next plan.
+    Draining,
+    /// It runs no services.
+    Disabled,
+}
+
+impl From<Activity> for NodeState {
+    fn from(activity: Activity) -> Self {
+        match activity {
+            Activity::Active => Self::Active,
+            Activity::Draining => Self::Draining,
+            Activity::Disabled => Self::Disabled,
+        }
+    }
 }
 
 /// The devices of people. One client is one line, so that two branches that add one each merge.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientsFile {
     /// The form of this file: 1.
@@ -184,7 +268,7 @@ pub struct ClientsFile {
 }
 
 /// A key of a device.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// The device. Its addresses come from this name, which never changes.

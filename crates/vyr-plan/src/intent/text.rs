@@ -7,13 +7,12 @@ use std::str::FromStr;
 
 use base64ct::{Base64, Encoding};
 use ipnet::IpNet;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use vyr_base::form::{Name, Text, TextError, TextForm, look_alike};
+use vyr_base::text_as_string;
 
+use super::resolve::MESH;
 use crate::space::Set;
 
-/// Characters of a name: the kernel gives an interface 15, and `vyr-` comes before a short one.
-pub const NAME_CHARS_MAX: usize = 31;
 /// Characters of an interface's name, for the same reason.
 pub const INTERFACE_CHARS_MAX: usize = 11;
 /// Characters of an owner.
@@ -21,168 +20,37 @@ const OWNER_CHARS_MAX: usize = 64;
 /// Characters of a host's name (RFC 1035).
 const HOST_CHARS_MAX: usize = 253;
 
-/// Why a text is not what it should be, and what to write instead.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct TextError {
-    /// Why.
-    pub why: String,
-    /// What to write.
-    pub hint: Option<String>,
-}
-
 fn wrong(why: impl Into<String>) -> TextError {
-    TextError { why: why.into(), hint: None }
+    TextError::wrong(why)
 }
 
 fn mend(why: impl Into<String>, hint: impl Into<String>) -> TextError {
-    TextError { why: why.into(), hint: Some(hint.into()) }
+    TextError::mend(why, hint)
 }
 
 fn write_one<T: Text>(why: &str) -> TextError {
-    mend(why, format!("write {}", T::WHAT))
+    TextError::write_one::<T>(why)
 }
 
-/// A text with a checked form.
-pub(crate) trait Text: FromStr<Err = TextError> {
-    /// Its name in a schema's `format`.
-    const FORMAT: &'static str;
-    /// What it is, in a few words.
-    const WHAT: &'static str;
-    /// One that is good and means nothing.
-    const EXAMPLE: &'static str;
-}
+text_as_string!(Key, Prefix, Address, Host, Owner, Service, Recipient);
 
-/// Reads and writes a [`Text`] as a string, and describes it to an editor.
-macro_rules! as_string {
-    ($($text:ident),*) => { $(
-        impl<'de> Deserialize<'de> for $text {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl Serialize for $text {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl JsonSchema for $text {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($text).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
-                    "type": "string", "format": $text::FORMAT, "description": $text::WHAT
-                })
-            }
-        }
-    )* };
-}
-
-as_string!(Name, Key, Prefix, Address, Host, Owner, Service, Recipient);
-
-/// A form that texts have.
-struct Form {
-    format: &'static str,
-    check: fn(&str) -> Result<(), TextError>,
-    example: &'static str,
-}
-
-const fn form<T: Text>() -> Form {
-    Form { format: T::FORMAT, check: |text| text.parse::<T>().map(|_| ()), example: T::EXAMPLE }
-}
-
-const FORMS: [Form; 9] = [
-    form::<Name>(),
-    form::<Key>(),
-    form::<Prefix>(),
-    form::<Address>(),
-    form::<Host>(),
-    form::<Owner>(),
-    form::<Service>(),
-    form::<Recipient>(),
-    form::<super::contracts::Place>(),
+/// The forms that texts of a site have; keys of maps are names.
+pub(super) const FORMS: [TextForm; 10] = [
+    TextForm::of::<Name>(),
+    TextForm::of::<Key>(),
+    TextForm::of::<Prefix>(),
+    TextForm::of::<Address>(),
+    TextForm::of::<Host>(),
+    TextForm::of::<Owner>(),
+    TextForm::of::<Service>(),
+    TextForm::of::<Recipient>(),
+    TextForm::of::<super::contracts::Place>(),
+    TextForm::of::<vyr_service::manifest::Size>(),
 ];
 
-fn form_of(format: &str) -> Option<&'static Form> {
-    FORMS.iter().find(|form| form.format == format)
-}
-
-/// Whether a text of `format` is good; formats that are not ours are.
-pub(crate) fn check(format: &str, text: &str) -> Result<(), TextError> {
-    form_of(format).map_or(Ok(()), |form| (form.check)(text))
-}
-
-/// A text of `format` that is good and means nothing.
-pub(crate) fn example(format: &str) -> &'static str {
-    form_of(format).map_or("", |form| form.example)
-}
-
-/// A character that is no plain ASCII: who looks sees an `a`, the file has something else.
-fn look_alike(text: &str) -> Option<TextError> {
-    let odd = text.chars().find(|c| !c.is_ascii() || c.is_ascii_control())?;
-    Some(mend(
-        format!("it has the character U+{:04X}, which is not plain ASCII", u32::from(odd)),
-        "type it again with ASCII letters",
-    ))
-}
-
-/// A name: lower-case letters, digits and hyphens, a letter first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
-
-impl Text for Name {
-    const FORMAT: &'static str = "vyr-name";
-    const WHAT: &'static str =
-        "1 to 31 lower-case letters, digits and hyphens; a letter first, no hyphen last";
-    const EXAMPLE: &'static str = "stand-in";
-}
-
-impl Name {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The interface of the mesh.
-    pub fn mesh() -> Self {
-        Self("mesh".into())
-    }
-}
-
-impl FromStr for Name {
-    type Err = TextError;
-
-    fn from_str(text: &str) -> Result<Self, TextError> {
-        if let Some(fault) = look_alike(text) {
-            return Err(fault);
-        }
-        let middle = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let good = text.len() <= NAME_CHARS_MAX
-            && text.starts_with(|c: char| c.is_ascii_lowercase())
-            && !text.ends_with('-')
-            && text.chars().all(middle);
-        match good {
-            true => Ok(Self(text.into())),
-            false => {
-                let why = format!("a name has {}", Self::WHAT);
-                let other = text.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
-                match other != text && other.parse::<Self>().is_ok() {
-                    true => Err(mend(why, format!("write {other}"))),
-                    false => Err(wrong(why)),
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+/// The interface of the mesh.
+pub fn mesh() -> Name {
+    MESH.parse().unwrap_or_else(|_| unreachable!("a word is a name"))
 }
 
 /// A WireGuard public key: 32 bytes, in base64 as `wg` prints it.
@@ -572,7 +440,6 @@ mod tests {
         for form in &FORMS {
             assert_eq!((form.check)(form.example), Ok(()), "{}", form.format);
         }
-        assert_eq!(check(Name::FORMAT, &format!("{}-99", Name::EXAMPLE)), Ok(()));
     }
 
     #[test]
@@ -591,9 +458,6 @@ mod tests {
         for bad in ["vpn.example.net.", "1.2.3", "a..b", "-a.b", "vpn.Example.net", "fd00::1%eth0"]
         {
             assert!(bad.parse::<Host>().is_err(), "{bad}");
-        }
-        for bad in ["", "9a", "a-", "A", "of\u{0444}ice", "a_b", &"a".repeat(32)] {
-            assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
         for bad in ["", "::", "ff02::1", "::ffff:1.2.3.4", "FD00::1", "1.2.3.04"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");

@@ -68,8 +68,12 @@ pub(super) fn exact_clients(proof: &Proof<'_>) -> Vec<Violation> {
         for link in machine.links.iter().filter(|link| link.kind == LinkKind::Clients) {
             for peer in &link.peers {
                 let client = proof.plan.client(peer.id.as_str());
-                let staged = client.is_some_and(|of| of.staged_key == Some(peer.public_key))
-                    && peer.allowed_ips.is_empty();
+                // On a second end everybody may shake hands, and nobody has moved yet.
+                let second = link.second_of.is_some();
+                let staged = client.is_some_and(|of| {
+                    of.staged_key == Some(peer.public_key)
+                        || (second && of.public_key == Some(peer.public_key))
+                }) && peer.allowed_ips.is_empty();
                 let own = client
                     .filter(|of| of.public_key == Some(peer.public_key))
                     .and_then(|of| of.addresses.iter().find(|of| of.server == machine.name));
@@ -206,7 +210,8 @@ pub(super) fn owners(proof: &Proof<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut owners: BTreeMap<IpNet, String> = BTreeMap::new();
     for machine in &plan.machines {
-        for link in &machine.links {
+        // A second end answers at the addresses of the first: that is N22's to say.
+        for link in machine.links.iter().filter(|link| machine.first_of(link).is_none()) {
             for own in &link.addresses {
                 let name = format!("{} of {}", link.name, machine.name);
                 if let Some(other) = owners.insert(IpNet::from(own.addr()), name.clone()) {

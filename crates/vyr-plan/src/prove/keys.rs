@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Proof, Violation, end, peer_of};
 use crate::compile::OVERHEAD;
 use crate::intent::{Key, Name, Subject};
-use crate::plan::LinkKind;
+use crate::plan::{LinkKind, TrustRoot};
 
 /// IPv6 needs it (RFC 8200).
 const MTU_MIN: u16 = 1280;
@@ -29,6 +29,9 @@ pub(super) fn unique(proof: &Proof<'_>) -> Vec<Violation> {
         for link in &machine.links {
             let name = match link.kind {
                 LinkKind::Mesh => format!("node {}", machine.name),
+                LinkKind::Clients if link.second_of.is_some() => {
+                    format!("{}@{} (staged)", link.interface, machine.name)
+                }
                 LinkKind::Clients => format!("{}@{}", link.interface, machine.name),
             };
             if let Some(key) = link.staged_key {
@@ -158,16 +161,17 @@ pub(super) fn ports(proof: &Proof<'_>) -> Vec<Violation> {
 }
 
 pub(super) fn threshold(proof: &Proof<'_>) -> Vec<Violation> {
-    let trust = &proof.plan.trust;
+    too_few_keys(&proof.plan.trust).into_iter().collect()
+}
+
+/// Whether more operators must sign than there are keys.
+pub(crate) fn too_few_keys(trust: &TrustRoot) -> Option<Violation> {
     let keys: BTreeSet<&str> = trust.operators.iter().map(|of| of.public_key.as_str()).collect();
     // A site without keys is one that nobody has begun to operate: `vyr check` says so.
-    match keys.is_empty() || usize::from(trust.threshold) <= keys.len() {
-        true => Vec::new(),
-        false => {
-            let what =
-                format!("{} operators must sign, and {} keys may", trust.threshold, keys.len());
-            let violation = Violation::new(Subject::Operators, what);
-            vec![violation.hint("add keys to operators.allowed_signers, or lower `threshold`")]
-        }
+    if keys.is_empty() || usize::from(trust.threshold) <= keys.len() {
+        return None;
     }
+    let what = format!("{} operators must sign, and {} keys may", trust.threshold, keys.len());
+    let violation = Violation::new(Subject::Operators, what);
+    Some(violation.hint("add keys to operators.allowed_signers, or lower `threshold`"))
 }

@@ -5,8 +5,11 @@
 //! rule that decides about it. `tests/invariants.rs` plants a defect for each and expects its id.
 
 mod addresses;
+mod ends;
 mod keys;
 mod passage;
+
+pub(crate) use keys::too_few_keys;
 
 use serde::Serialize;
 use vyr_base::Diagnostic;
@@ -14,6 +17,7 @@ use vyr_base::Diagnostic;
 use crate::intent::{Intent, Name, Subject};
 use crate::plan::{Link, LinkKind, Machine, Plan};
 use crate::reach::Reach;
+use crate::services::services_invariant;
 use crate::space::Packet;
 
 /// What must hold.
@@ -174,6 +178,24 @@ pub const INVARIANTS: &[Invariant] = &[
         why: "a private address gets no answer from the internet, and a hidden one makes the logs of a local network lie",
         check: passage::masquerade,
     },
+    Invariant {
+        id: "N21",
+        title: "an address is on one end of a server's interface, and begins on the first",
+        why: "on two ends it would be taken from both, and answered on whichever a route names",
+        check: ends::one_holder,
+    },
+    Invariant {
+        id: "N22",
+        title: "a second end is the first one with another key and port",
+        why: "who moves to the new key must reach what it reached, and nothing else",
+        check: ends::alike,
+    },
+    Invariant {
+        id: "N23",
+        title: "a retired key of a server is not in force",
+        why: "it was replaced because somebody else may have it, and old files still trust it",
+        check: ends::retired,
+    },
 ];
 
 /// The invariant of an id.
@@ -223,7 +245,7 @@ pub fn prove(plan: &Plan, parent: Option<&Plan>) -> Vec<Violation> {
 }
 
 impl Violation {
-    fn new(subject: Subject, what: String) -> Self {
+    pub(crate) fn new(subject: Subject, what: String) -> Self {
         Self { id: "", what, subject, packet: None, rule: None, hint: None }
     }
 
@@ -231,13 +253,15 @@ impl Violation {
         Self { packet: Some(packet), rule: Some(rule.into()), ..self }
     }
 
-    fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
     /// As a fault of the files.
     pub fn diagnostic(&self, intent: &Intent) -> Diagnostic {
-        let why = invariant(self.id).map_or("", |invariant| invariant.why);
+        let network = invariant(self.id).map(|invariant| invariant.why);
+        let services = || services_invariant(self.id).map(|invariant| invariant.why);
+        let why = network.or_else(services).unwrap_or_default();
         let why = match (&self.packet, &self.rule) {
             (Some(packet), Some(rule)) => format!("{why}\n  packet: {packet}, accepted by {rule}"),
             (Some(packet), None) => format!("{why}\n  packet: {packet}, accepted by no rule"),

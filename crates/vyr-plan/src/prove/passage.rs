@@ -289,7 +289,7 @@ pub(super) fn sources(proof: &Proof<'_>) -> Vec<Violation> {
                 found.push(Violation::new(machine_of(machine), what));
                 continue;
             };
-            let heard = Set::prefixes(link.peers.iter().flat_map(|peer| &peer.allowed_ips));
+            let heard = Set::prefixes(machine.heard(link));
             let block = rule.block(machine);
             let over = block.source.subtract(&heard);
             let block = Block { source: over, ..block };
@@ -320,9 +320,9 @@ pub(super) fn tunnels(proof: &Proof<'_>) -> Vec<Violation> {
                 let lan = if profile.lan { Set::prefixes(&interface.lan) } else { Set::empty() };
                 let internet = profile.internet && interface.internet;
                 let allowed = if internet { Set::everywhere() } else { base.union(&lan) };
+                let routes = &machine.first_of(link).unwrap_or(link).routes;
                 let families = Set::prefixes(
-                    &link
-                        .routes
+                    &routes
                         .iter()
                         .map(|route| match route {
                             IpNet::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),

@@ -122,7 +122,9 @@ impl<'a> Way<'a> {
     ) -> Result<Self, RenderError> {
         let missing = |what| RenderError::Unfit { what, text: client.id.to_string() };
         let machine = plan.machine(own.server.as_str());
-        let link = machine.and_then(|machine| machine.link(client.interface.as_str()));
+        // The end whose key takes over, if there is one: this is how a device gets to it.
+        let interface = client.interface.as_str();
+        let link = machine.and_then(|of| of.second(interface).or_else(|| of.link(interface)));
         let link = link.filter(|link| link.kind == LinkKind::Clients);
         let link = link.ok_or_else(|| missing("the way of a client"))?;
         let tunnel = link.tunnels.iter().find(|tunnel| tunnel.profile == client.profile);
@@ -143,7 +145,9 @@ impl<'a> Way<'a> {
     }
 
     fn files(&self, key: &PrivateKey, form: Form) -> Result<Vec<File>, RenderError> {
-        let name = link_name(&self.link.name)?;
+        // A device has one link of an interface, whichever its server has now.
+        let name = self.name();
+        let name = link_name(&name)?;
         let at = |file: String| format!("{}/{file}", self.own.server);
         let secret = |name: String, bytes| File { name: at(name), bytes, secret: true };
         let filled = |text: &str| fill(text, key);
@@ -176,6 +180,10 @@ impl<'a> Way<'a> {
         })
     }
 
+    fn name(&self) -> String {
+        format!("vyr-{}", self.client.interface)
+    }
+
     fn comment(&self) -> String {
         let (client, server) = (self.client, &self.own.server);
         let mut text = format!(
@@ -188,6 +196,11 @@ impl<'a> Way<'a> {
         }
         if self.key_use == KeyUse::Staged {
             text.push_str("# The key is staged: nothing passes until it has taken over.\n");
+        }
+        if self.link.second_of.is_some() {
+            text.push_str(
+                "# The server's next key: what is there now works until this one is used.\n",
+            );
         }
         text
     }
@@ -227,7 +240,7 @@ impl<'a> Way<'a> {
     }
 
     fn network_manager(&self) -> String {
-        let name = &self.link.name;
+        let name = &self.name();
         let mut text = format!(
             "[connection]\nid={name} by {}\nuuid={}\ntype=wireguard\ninterface-name={name}\n\
              autoconnect=false\n\n[wireguard]\nprivate-key={PRIVATE_KEY_PLACEHOLDER}\nmtu={}\n",
@@ -294,7 +307,8 @@ impl<'a> Way<'a> {
             "# For systemd-networkd alone: chown root:systemd-network, chmod 0640.\n\
              [NetDev]\nName={}\nKind=wireguard\nMTUBytes={}\n\n\
              [WireGuard]\nPrivateKey={PRIVATE_KEY_PLACEHOLDER}\n",
-            self.link.name, self.link.mtu
+            self.name(),
+            self.link.mtu
         );
         if self.is_full(true) || self.is_full(false) {
             let _ = writeln!(text, "FirewallMark={MARK}");
@@ -311,7 +325,7 @@ impl<'a> Way<'a> {
     }
 
     fn network(&self) -> String {
-        let name = &self.link.name;
+        let name = &self.name();
         let mut text = String::new();
         let family = match (self.is_full(true), self.is_full(false)) {
             (true, true) => Some("both"),

@@ -31,6 +31,12 @@ pub fn wireguard(plan: &Plan, machine: &Machine, link: &Link) -> Result<String, 
     let name = link_name(&link.name)?;
     let mut text =
         format!("# {name} of {}: site {}, epoch {}\n", machine.name, plan.site, plan.epoch);
+    if let Some(first) = &link.second_of {
+        let _ = writeln!(
+            text,
+            "# The next key of {first}: who uses it takes its addresses from there."
+        );
+    }
     text.push_str("# By hand, with the key of this link in its place:\n");
     let mut by_hand = |command: String| {
         let _ = writeln!(text, "#   {command}");

@@ -7,7 +7,6 @@ use vyr_plan::{Applied, Files, Intent, Lock, Plan, allocate, compile};
 pub(crate) fn files() -> Files {
     let source = |name: &str, text: &str| Source::new(name, text);
     Files {
-        site: source("site.toml", include_str!("../../../../examples/office/site.toml")),
         clients: Some(source(
             "clients.toml",
             include_str!("../../../../examples/office/clients.toml"),
@@ -20,7 +19,7 @@ pub(crate) fn files() -> Files {
             "contracts/access.toml",
             include_str!("../../../../examples/office/contracts/access.toml"),
         )],
-        lock: None,
+        ..Files::new(source("site.toml", include_str!("../../../../examples/office/site.toml")))
     }
 }
 

@@ -16,5 +16,6 @@ pub(crate) fn replaced(files: &Files, from: &str, to: &str) -> Files {
         signers: files.signers.as_ref().map(changed),
         contracts: files.contracts.iter().map(changed).collect(),
         lock: files.lock.as_ref().map(changed),
+        ..files.clone()
     }
 }

@@ -65,6 +65,20 @@ impl Exec {
         Ok(())
     }
 
+    /// Sends as much of the input as the process has room for, at least one byte; 0 once it has ended.
+    ///
+    /// # Errors
+    /// It did not read in `time`; the guest is gone.
+    pub fn write_some(&self, bytes: &[u8], time: Duration) -> Result<usize, ChannelError> {
+        let end = Instant::now() + time;
+        let taken = self.wait_for("the session's input", end, |session| {
+            let taken = session.stdin.push(bytes);
+            (taken > 0 || session.ended.is_some()).then_some(taken)
+        })?;
+        self.link.send_stdin(self.id)?;
+        Ok(taken)
+    }
+
     /// No input follows.
     ///
     /// # Errors

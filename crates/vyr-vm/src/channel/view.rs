@@ -9,7 +9,7 @@ use vyr_channel::{
     Phase, State, Violation, exec_stream, shortened, stream_part,
 };
 
-use super::ChannelError;
+use super::{ChannelError, Seen};
 
 /// A stream from the guest: at most a window.
 #[derive(Debug, Default)]
@@ -60,6 +60,8 @@ pub(crate) struct View {
     pub(crate) phase: Phase,
     pub(crate) kernel: String,
     pub(crate) health: Option<(bool, String)>,
+    /// Results of the health check so far.
+    pub(crate) checks: u64,
     pub(crate) closed: Option<ChannelError>,
     log: Incoming,
     records: LogDecoder,
@@ -73,6 +75,7 @@ impl Default for View {
             phase: Phase::Blank,
             kernel: String::new(),
             health: None,
+            checks: 0,
             closed: None,
             log: Incoming::default(),
             records: LogDecoder::default(),
@@ -95,6 +98,10 @@ impl View {
             let session = Session { told: true, ended, stdin, ..Session::default() };
             self.sessions.insert(exec.id, session);
         }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { phase: self.phase.clone(), health: self.health.clone(), checks: self.checks }
     }
 
     pub(crate) fn exec_state(&mut self, state: ExecState) {

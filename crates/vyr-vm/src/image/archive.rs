@@ -9,6 +9,7 @@
 
 use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
 use tar::{EntryType, Header};
 
 use super::limits::EXTENDED_BYTES_MAX;
@@ -48,7 +49,7 @@ pub(crate) enum Kind {
 }
 
 /// Who owns it, what may be done with it, when it was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
     /// Twelve bits.
     pub(crate) mode: u16,

@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/blobs/sha256/<hex>    as in an OCI layout; appears by one rename, after a sync
 //!      partial/<hex>         what arrived so far; never read as a blob, hashed again when resumed
+//!      names/<hex>           see `names`
 //!      disks/                see `disk`
 //! ```
 //!
@@ -10,7 +11,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +23,9 @@ use super::fault::{FsError, Reason};
 use super::limits::DOCUMENT_BYTES_MAX;
 use super::manifest::Descriptor;
 use super::merge::LayerBytes;
+
+/// What is below the images' directory.
+pub(crate) const DIRECTORIES: [&str; 4] = ["blobs/sha256", "partial", "names", "disks"];
 
 /// The longest pause between two tries of a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -114,12 +118,22 @@ impl Images {
     /// # Errors
     /// What the system says.
     pub fn open(root: &Path) -> Result<Self, FsError> {
-        for directory in ["blobs/sha256", "partial", "disks"] {
-            let path = root.join(directory);
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(FsError::on("make", &path))?;
-        }
+        make_directories(root)?;
         Ok(Self { root: root.to_owned() })
+    }
+
+    /// Gives what root has made here to the user whose directories these are: it must be able to go
+    /// on with it.
+    pub(crate) fn hand_over(&self, file: &File, path: &Path) -> Result<(), FsError> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let directory = self.disks();
+        let of = fs::metadata(&directory).map_err(FsError::on("look at", &directory))?;
+        if of.uid() == 0 {
+            return Ok(());
+        }
+        fchown(file, Some(of.uid()), None).map_err(FsError::on("hand over", path))
     }
 
     /// Where a blob is, once it is there.
@@ -129,6 +143,10 @@ impl Images {
 
     pub(crate) fn partial_path(&self, name: &str) -> PathBuf {
         self.root.join("partial").join(name)
+    }
+
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names")
     }
 
     pub(crate) fn disks(&self) -> PathBuf {
@@ -180,6 +198,7 @@ impl Images {
                 .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
                 .map_err(FsError::on("open", &path))?;
+            self.hand_over(&file, &path)?;
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 // Whoever had the lock may have moved the file to its place in the meantime.
                 let same = |meta: fs::Metadata, named: fs::Metadata| meta.ino() == named.ino();
@@ -200,6 +219,16 @@ impl Images {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Makes what is missing of the directories.
+pub(crate) fn make_directories(root: &Path) -> Result<(), FsError> {
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(FsError::on("make", &path))?;
+    }
+    Ok(())
 }
 
 /// A document's bytes, unchecked.

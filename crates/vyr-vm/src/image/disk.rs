@@ -10,15 +10,15 @@
 //! with any number of threads. mksquashfs does not: from a tar stream it gives the root directory
 //! the time of the day.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use vyr_base::{Category, Digest, Hasher, Problem};
 
@@ -29,10 +29,11 @@ use super::limits::Limits;
 use super::manifest::Manifest;
 use super::merge::{Layer, LayerError, Merge};
 use super::pull::PullError;
-use super::users::{User, UserError};
+use super::scan::Scan;
+use super::users::{Accounts, User, UserError};
 
 /// The version of the record on disk.
-const RECORD_VERSION: u32 = 1;
+const RECORD_VERSION: u32 = 2;
 
 /// Largest record, in bytes: a config of the largest size, and some.
 const RECORD_BYTES_MAX: u64 = 8 << 20;
@@ -169,6 +170,8 @@ pub struct Disk {
     pub xattrs_dropped: u64,
     /// Whom the image runs as.
     pub user: User,
+    /// Whom it knows.
+    pub accounts: Accounts,
     /// What it runs.
     pub config: Config,
 }
@@ -264,10 +267,26 @@ impl Images {
                 bytes: Box::new(LayerFile(self.blob_path(&blob.digest))),
             })
             .collect();
-        let merge = Merge::new(&layers, limits)?;
-        let merged = squash(&temporary, deadline, |out| merge.write(out))?;
-        let user = User::resolve(&config.user, merged.passwd.as_deref(), merged.group.as_deref())?;
-        let (disk_digest, disk_bytes) = seal(&temporary)?;
+        let known: Vec<Option<Scan>> = manifest
+            .layers
+            .iter()
+            .map(|(blob, compression)| self.known_names(&blob.digest, *compression))
+            .collect();
+        // Who believes what was read of a blob makes sure that it still is that blob.
+        let believed = manifest.layers.iter().zip(&known).filter(|(_, known)| known.is_some());
+        let believed: Vec<Digest> = believed.map(|((blob, _), _)| blob.digest).collect();
+        let merge = Merge::with(&layers, known, limits)?;
+        let merged = thread::scope(|scope| {
+            let check = || believed.iter().try_for_each(|digest| self.check_blob(digest));
+            let checked = scope.spawn(check);
+            let merged = squash(&temporary, deadline, |out| merge.write(out));
+            let panicked = |panic| std::panic::resume_unwind(panic);
+            checked.join().unwrap_or_else(panicked).map_err(PullError::from)?;
+            merged
+        })?;
+        let accounts = Accounts::of(merged.passwd, merged.group);
+        let user = accounts.resolve(&config.user)?;
+        let (disk_digest, disk_bytes) = self.seal(&temporary)?;
         let path = self.disk_path(&disk_digest);
         fs::rename(&temporary, &path).map_err(FsError::on("rename", &temporary))?;
         drop(forget);
@@ -283,6 +302,7 @@ impl Images {
             unpacked_bytes: merged.unpacked_bytes,
             xattrs_dropped: merged.xattrs_dropped,
             user,
+            accounts,
             config,
         };
         self.keep_record(&disk)?;
@@ -297,8 +317,10 @@ impl Images {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(FsError::on("open", &path))?;
+        self.hand_over(&file, &path)?;
         let mut pause = Duration::from_millis(1);
         while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             if Instant::now() >= deadline {
@@ -325,6 +347,27 @@ impl Images {
         Ok(())
     }
 
+    /// Makes a finished file durable and unchangeable in name; gives its digest and size.
+    fn seal(&self, path: &Path) -> Result<(Digest, u64), FsError> {
+        let mut file = open_plain(path)?;
+        // Every machine of the image reads it, each as a user of its own, and nobody writes it.
+        file.set_permissions(Permissions::from_mode(0o444))
+            .map_err(FsError::on("protect", path))?;
+        self.hand_over(&file, path)?;
+        file.sync_all().map_err(FsError::on("sync", path))?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let read = file.read(&mut buffer).map_err(FsError::on("read", path))?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+        }
+        let bytes = hasher.bytes();
+        Ok((hasher.finish(), bytes))
+    }
+
     fn keep_record(&self, disk: &Disk) -> Result<(), BuildError> {
         let path = self.record_path(&disk.image_digest);
         let name = format!("{}.disk-{}.json", disk.image_digest.hex(), std::process::id());
@@ -334,16 +377,15 @@ impl Images {
             .map_err(|_| BuildError::Record { digest: disk.image_digest })?;
         text.push(b'\n');
         let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(&text).and_then(|()| file.sync_all())?;
-            fs::rename(&temporary, &path)
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            file.write_all(&text)?;
+            // Whoever runs machines reads it, as another user.
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.sync_all().map(|()| file)
         };
-        write().map_err(FsError::on("write", &path))?;
+        let file = write().map_err(FsError::on("write", &temporary))?;
+        self.hand_over(&file, &temporary)?;
+        fs::rename(&temporary, &path).map_err(FsError::on("rename", &temporary))?;
         Ok(sync_directory(&self.disks())?)
     }
 }
@@ -468,21 +510,4 @@ impl<W: Write> Write for Deadline<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
-}
-
-/// Makes a finished file durable and unchangeable in name; gives its digest and size.
-fn seal(path: &Path) -> Result<(Digest, u64), FsError> {
-    let mut file = open_plain(path)?;
-    file.sync_all().map_err(FsError::on("sync", path))?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).map_err(FsError::on("read", path))?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-    }
-    let bytes = hasher.bytes();
-    Ok((hasher.finish(), bytes))
 }

@@ -1,6 +1,6 @@
 //! Image indexes and manifests: bounded, strict about what would change what runs.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use vyr_base::{Category, Digest, Problem};
 
 use super::fault::{Reason, shown};
@@ -119,7 +119,7 @@ pub struct Descriptor {
 }
 
 /// How a layer is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
     /// Not at all.
     Plain,

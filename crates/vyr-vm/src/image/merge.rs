@@ -166,10 +166,19 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// See [`LayerError`]; what can be wrong with an image is found here.
     pub fn new(layers: &'a [Layer], limits: &Limits) -> Result<Self, LayerError> {
+        Self::with(layers, layers.iter().map(|_| None).collect(), limits)
+    }
+
+    /// The same, where the names of some layers are known.
+    pub(crate) fn with(
+        layers: &'a [Layer],
+        known: Vec<Option<Scan>>,
+        limits: &Limits,
+    ) -> Result<Self, LayerError> {
         if layers.len() > limits.layers {
             return Err(LayerError::TooLarge { what: "layers", limit: limits.layers as u64 });
         }
-        let scans = scan_all(layers, limits)?;
+        let scans = scan_all(layers, known, limits)?;
         let entries = scans.iter().map(|scan| scan.records.len() as u64).sum();
         let unpacked_bytes = scans.iter().map(|scan| scan.bytes).sum();
         let xattrs_dropped = scans.iter().map(|scan| scan.xattrs_dropped).sum();
@@ -215,18 +224,25 @@ fn invalid(layer: usize, why: impl std::error::Error + Send + Sync + 'static) ->
 }
 
 /// The first pass, some layers at a time. The lowest faulty layer is the one that is named.
-fn scan_all(layers: &[Layer], limits: &Limits) -> Result<Vec<Scan>, LayerError> {
+fn scan_all(
+    layers: &[Layer],
+    mut known: Vec<Option<Scan>>,
+    limits: &Limits,
+) -> Result<Vec<Scan>, LayerError> {
     let budget = Budget::new(limits);
     let readers = thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
     let mut scans = Vec::with_capacity(layers.len());
-    for (chunk, some) in layers.chunks(readers).enumerate() {
+    for (chunk, (some, known)) in layers.chunks(readers).zip(known.chunks_mut(readers)).enumerate()
+    {
         let results: Vec<Result<Scan, LayerError>> = thread::scope(|scope| {
             let budget = &budget;
             let started: Vec<_> = some
                 .iter()
+                .zip(known)
                 .enumerate()
-                .map(|(at, layer)| {
-                    scope.spawn(move || scan_one(chunk * readers + at, layer, budget))
+                .map(|(at, (layer, known))| {
+                    let (number, known) = (chunk * readers + at, known.take());
+                    scope.spawn(move || scan_one(number, layer, known, budget))
                 })
                 .collect();
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
@@ -241,9 +257,18 @@ fn scan_all(layers: &[Layer], limits: &Limits) -> Result<Vec<Scan>, LayerError> 
     Ok(scans)
 }
 
-fn scan_one(number: usize, layer: &Layer, budget: &Budget) -> Result<Scan, LayerError> {
-    let packed = layer.bytes.open().map_err(|source| LayerError::Read { layer: number, source })?;
-    let found = match scan(unpack(layer.compression, packed), budget) {
+fn scan_one(
+    number: usize,
+    layer: &Layer,
+    known: Option<Scan>,
+    budget: &Budget,
+) -> Result<Scan, LayerError> {
+    let open = || layer.bytes.open().map_err(|source| LayerError::Read { layer: number, source });
+    let found = match known {
+        Some(scan) => budget.spend(scan.spent).map(|()| scan),
+        None => scan(unpack(layer.compression, open()?), budget),
+    };
+    let found = match found {
         Ok(scan) => scan,
         Err(ScanFault::Limit { what, limit }) => return Err(LayerError::TooLarge { what, limit }),
         Err(why) => return Err(invalid(number, why)),

@@ -14,7 +14,8 @@
 //!
 //! The map: `reference` and `registry` ask, `pull` takes in, `blobs` keeps; `manifest` and `config`
 //! read JSON; `unpack` decompresses, `archive` reads tar, `scan`, `tree`, `emit` and `merge` make
-//! one stream of many layers; `users` finds the user; `disk` runs tar2sqfs and keeps the result.
+//! one stream of many layers; `users` finds the user; `disk` runs tar2sqfs and keeps the result;
+//! `owner` gives all of it to the user that pulls.
 //!
 //! Invariants, each with a test in `tests/image/`, killed processes in `vyr`:
 //! 1. No byte of a blob is used that does not belong to the digest that was asked for.
@@ -38,8 +39,9 @@ mod layout;
 mod limits;
 mod manifest;
 mod merge;
+mod names;
+mod owner;
 mod pull;
-mod reference;
 mod registry;
 mod scan;
 mod token;
@@ -56,7 +58,7 @@ pub use limits::Limits;
 pub use manifest::{Compression, Descriptor, Manifest, ManifestError, Selected, select};
 pub use merge::{Layer, LayerBytes, LayerError, Merge, Merged};
 pub use pull::{Progress, PullError, Pulled, Silent, Source};
-pub use reference::{Named, Reference, ReferenceError};
 pub use registry::{Registry, RegistryError};
 pub use token::{Credentials, CredentialsError};
-pub use users::{User, UserError};
+pub use users::{Accounts, User, UserError};
+pub use vyr_service::{Named, Reference, ReferenceError};

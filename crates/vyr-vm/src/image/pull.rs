@@ -6,18 +6,21 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use vyr_base::{Category, Digest, Problem};
+use vyr_service::{Reference, ReferenceError};
 
 use super::blobs::{BlobError, Images, Partial, open_plain};
 use super::config::{Config, ConfigError};
 use super::fault::{FsError, Reason};
 use super::layout::{Layout, LayoutError};
 use super::limits::Limits;
-use super::manifest::{Descriptor, Manifest, ManifestError, Selected, select};
-use super::reference::{Reference, ReferenceError};
+use super::manifest::{Compression, Descriptor, Manifest, ManifestError, Selected, select};
 use super::registry::{Registry, RegistryError};
+use super::scan::{Budget, scan};
+use super::unpack::unpack;
 
 /// How often a blob is asked for before a broken connection is a failure.
 const TRIES: usize = 4;
@@ -193,15 +196,49 @@ impl Images {
         // A config that cannot be used is known before its layers are paid for.
         let config = Config::parse(&self.document(&manifest.config.digest)?)?;
         check_count(&config, &manifest)?;
-        for (layer, _) in &manifest.layers {
-            fetched += self.fetch(&from, layer, deadline, progress)?;
-        }
+        fetched += self.fetch_layers(&from, &manifest, limits, deadline, progress)?;
         if let Some(document) = document {
             self.keep_document(&document, deadline)?;
         }
         self.keep_document(&top, deadline)?;
         let (layers, bytes) = (manifest.layers.len(), manifest.compressed_bytes());
         Ok(Pulled { digest, manifest_digest, layers, bytes, fetched_bytes: fetched })
+    }
+
+    /// All layers, and while one arrives what is in the one before.
+    fn fetch_layers(
+        &self,
+        from: &Origin<'_>,
+        manifest: &Manifest,
+        limits: &Limits,
+        deadline: Instant,
+        progress: &dyn Progress,
+    ) -> Result<u64, PullError> {
+        thread::scope(|scope| {
+            let mut fetched = 0;
+            let mut reader: Option<thread::ScopedJoinHandle<'_, ()>> = None;
+            for (layer, compression) in &manifest.layers {
+                fetched += self.fetch(from, layer, deadline, progress)?;
+                // One at a time: unpacking a layer takes memory, and one processor.
+                if let Some(before) = reader.take() {
+                    let _ = before.join();
+                }
+                let read = move || self.learn_names(&layer.digest, *compression, limits);
+                reader = Some(scope.spawn(read));
+            }
+            Ok(fetched)
+        })
+    }
+
+    /// What is wrong with a layer, the build says.
+    fn learn_names(&self, blob: &Digest, compression: Compression, limits: &Limits) {
+        if self.known_names(blob, compression).is_some() {
+            return;
+        }
+        let Ok(file) = open_plain(&self.blob_path(blob)) else { return };
+        if let Ok(scan) = scan(unpack(compression, Box::new(file)), &Budget::new(limits)) {
+            self.keep_names(blob, compression, &scan);
+        }
     }
 
     /// One blob; gives the bytes that had to come.

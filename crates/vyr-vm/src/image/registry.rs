@@ -14,12 +14,12 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 use vyr_base::{Category, Digest, Problem};
+use vyr_service::{Named, Reference};
 use zeroize::Zeroizing;
 
 use super::fault::Reason;
 use super::limits::{DOCUMENT_BYTES_MAX, Limits};
 use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
-use super::reference::{Named, Reference};
 use super::token::{Challenge, Credentials, bearer};
 
 /// Largest answer to a request for a token, in bytes.

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 
 use super::archive::{Archive, ArchiveFault, Attributes, Kind, Meta};
@@ -38,7 +39,7 @@ pub(crate) enum ScanFault {
 pub(crate) type Parts = Vec<Box<[u8]>>;
 
 /// What an entry does to the tree.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Change {
     /// A file with this many bytes.
     File(u64),
@@ -56,7 +57,7 @@ pub(crate) enum Change {
 }
 
 /// One entry.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) path: Parts,
     pub(crate) change: Change,
@@ -65,15 +66,25 @@ pub(crate) struct Record {
 }
 
 /// A layer's entries in their order, and what was left out.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Scan {
     pub(crate) records: Vec<Record>,
     /// Attributes that squashfs cannot hold, or that overlayfs would take as its own marks.
     pub(crate) xattrs_dropped: u64,
+    /// What it took of the limits.
+    pub(crate) spent: Spent,
     /// Bytes of the layer's tar archive.
     pub(crate) bytes: u64,
     /// Their digest.
     pub(crate) diff_id: Digest,
+}
+
+/// What a layer takes of the limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Spent {
+    headers: u64,
+    names: u64,
+    bytes: u64,
 }
 
 /// What is left of the limits for layers that are read at the same time.
@@ -90,7 +101,8 @@ impl Budget {
         Self { limits: *limits, entries: zero(), names: zero(), bytes: zero() }
     }
 
-    fn spend(&self, headers: u64, names: u64, bytes: u64) -> Result<(), ScanFault> {
+    pub(crate) fn spend(&self, spent: Spent) -> Result<(), ScanFault> {
+        let Spent { headers, names, bytes } = spent;
         let over = |spent: &std::sync::atomic::AtomicU64, more: u64, limit: u64| {
             let before = spent.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
             before.saturating_add(more) > limit
@@ -117,6 +129,7 @@ pub(crate) fn scan(layer: impl Read, budget: &Budget) -> Result<Scan, ScanFault>
     let mut records = Vec::new();
     let mut dropped = 0;
     let mut headers = 0;
+    let mut spent = Spent::default();
     let mut read = || -> Result<(), ScanFault> {
         while let Some(entry) = archive.next()? {
             let xattr_bytes: usize = entry.xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
@@ -127,7 +140,12 @@ pub(crate) fn scan(layer: impl Read, budget: &Budget) -> Result<Scan, ScanFault>
             let names = (entry.path.len() + link + xattr_bytes) as u64;
             let new_headers = archive.headers() - headers;
             headers = archive.headers();
-            budget.spend(new_headers, names, entry.size.saturating_add(512 * new_headers))?;
+            let bytes = entry.size.saturating_add(512 * new_headers);
+            let more = Spent { headers: new_headers, names, bytes };
+            budget.spend(more)?;
+            spent.headers += more.headers;
+            spent.names += more.names;
+            spent.bytes = spent.bytes.saturating_add(more.bytes);
             let (kept, lost): (Attributes, Attributes) =
                 entry.xattrs.into_iter().partition(|(name, _)| is_kept(name));
             dropped += lost.len() as u64;
@@ -155,7 +173,7 @@ pub(crate) fn scan(layer: impl Read, budget: &Budget) -> Result<Scan, ScanFault>
     }
     result?;
     let bytes = counted.total();
-    Ok(Scan { records, xattrs_dropped: dropped, bytes, diff_id: counted.finish() })
+    Ok(Scan { records, xattrs_dropped: dropped, spent, bytes, diff_id: counted.finish() })
 }
 
 /// `user.`, `trusted.` and `security.` are the classes that squashfs holds. Overlayfs reads its own

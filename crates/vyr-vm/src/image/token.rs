@@ -108,6 +108,18 @@ impl Credentials {
         }
     }
 
+    /// Of a text that another process read: what [`Self::encoded`] gave there. None if it is no
+    /// `NAME:PASSWORD` in base64.
+    pub fn from_encoded(text: Zeroizing<String>) -> Option<Self> {
+        let plain = Base64::decode_vec(&text).map(Zeroizing::new).ok()?;
+        plain.contains(&b':').then_some(Self(text))
+    }
+
+    /// The name and the password in base64, for the process that asks the registry. A secret.
+    pub fn encoded(&self) -> &str {
+        &self.0
+    }
+
     /// The value of an `Authorization` header.
     pub(crate) fn header(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("Basic {}", *self.0))

@@ -19,6 +19,33 @@ pub struct User {
     pub home: Option<String>,
 }
 
+/// An image's /etc/passwd and /etc/group, as they are in its layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    passwd: Option<String>,
+    group: Option<String>,
+}
+
+impl Accounts {
+    /// Of the two files; a line that is no UTF-8 names nobody.
+    pub(crate) fn of(passwd: Option<Vec<u8>>, group: Option<Vec<u8>>) -> Self {
+        let text = |bytes: Vec<u8>| {
+            let lines = bytes.split(|byte| *byte == b'\n');
+            lines.filter_map(|line| str::from_utf8(line).ok()).collect::<Vec<_>>().join("\n")
+        };
+        Self { passwd: passwd.map(text), group: group.map(text) }
+    }
+
+    /// The user that is spelled as a config or a manifest does.
+    ///
+    /// # Errors
+    /// As [`User::resolve`].
+    pub fn resolve(&self, spelled: &str) -> Result<User, UserError> {
+        let (passwd, group) = (self.passwd.as_deref(), self.group.as_deref());
+        User::resolve(spelled, passwd.map(str::as_bytes), group.map(str::as_bytes))
+    }
+}
+
 /// The image names a user that it does not have.
 #[derive(Debug, thiserror::Error)]
 #[error("the image runs as {what} {name:?}, which its {file} does not have")]

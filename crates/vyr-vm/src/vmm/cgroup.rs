@@ -4,9 +4,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use super::VmmError;
+
+/// Where the starter of machines itself is; no machine has this name.
+const HOME: &str = "host.starter";
 
 /// The memory controller of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,36 @@ impl Cgroups {
         Ok(Self { root: group, ..found })
     }
 
+    /// Lets a user that is not root make groups here, and moves this process to where that user can
+    /// start machines from. For root, before it becomes that user.
+    ///
+    /// # Errors
+    /// A reason in words.
+    pub fn delegate(&self, user: (u32, u32)) -> Result<(), String> {
+        let home = self.root.join(HOME);
+        let fail = |path: &Path| {
+            let path = path.display().to_string();
+            move |e: io::Error| format!("{path}: {e}")
+        };
+        fs::create_dir_all(&home).map_err(fail(&home))?;
+        // Of version 2, a process may be moved by whoever may write here, below which it comes from
+        // and goes; of version 1, a thread by itself.
+        let mut given = vec![self.root.clone(), home.clone()];
+        for group in [&self.root, &home] {
+            given.extend(["cgroup.procs", "tasks"].map(|file| group.join(file)));
+        }
+        for path in given.iter().filter(|path| path.exists()) {
+            chown(path, Some(user.0), Some(user.1)).map_err(fail(path))?;
+        }
+        let procs = home.join("cgroup.procs");
+        fs::write(&procs, std::process::id().to_string()).map_err(fail(&procs))
+    }
+
+    /// The directory in which groups are made.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
     fn among(mounts: &str, controllers: impl Fn(&Path) -> String) -> Option<Self> {
         for line in mounts.lines() {
             let Some((before, after)) = line.split_once(" - ") else { continue };
@@ -61,7 +96,10 @@ impl Cgroups {
 
     /// Makes the group of a machine, or takes the one that is left of it.
     pub(super) fn make(&self, name: &str, bytes: u64) -> Result<Group, VmmError> {
-        let group = Group { path: self.root.join(name), version: self.version };
+        let home = self.root.join(HOME);
+        let by_thread = self.version == 1 && !rustix::process::geteuid().is_root();
+        let home = by_thread.then_some(home);
+        let group = Group { path: self.root.join(name), version: self.version, home };
         let wrong = |what: &str, source| VmmError::Cgroup { what: what.to_owned(), source };
         fs::create_dir_all(&group.path).map_err(|e| wrong("make the cgroup", e))?;
         let bytes = bytes.to_string();
@@ -92,6 +130,9 @@ impl Cgroups {
 pub(super) struct Group {
     path: PathBuf,
     version: u8,
+    /// Of version 1, only root moves another user's process. Who is not starts it from inside, and
+    /// goes back to this group.
+    home: Option<PathBuf>,
 }
 
 impl Group {
@@ -99,15 +140,42 @@ impl Group {
     pub(super) fn at(path: &str) -> Self {
         let path = PathBuf::from(path);
         let version = if path.join("memory.max").exists() { 2 } else { 1 };
-        Self { path, version }
+        Self { path, version, home: None }
     }
 
     pub(super) fn path(&self) -> String {
         self.path.display().to_string()
     }
 
+    /// Starts a process, in this group already if it cannot be moved later.
+    pub(super) fn start(
+        &self,
+        start: impl FnOnce() -> Result<Child, VmmError>,
+    ) -> Result<Child, VmmError> {
+        let Some(home) = &self.home else { return start() };
+        // The thread alone; a child is where its thread was.
+        let go = |to: &Path| {
+            fs::write(to.join("tasks"), "0")
+                .map_err(|source| VmmError::Cgroup { what: "enter the cgroup".into(), source })
+        };
+        go(&self.path)?;
+        let started = start();
+        let back = go(home);
+        match (started, back) {
+            (Ok(mut child), Err(e)) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(e)
+            }
+            (started, _) => started,
+        }
+    }
+
     /// Everything that the process touches from now on is counted here.
     pub(super) fn enter(&self, pid: u32) -> Result<(), VmmError> {
+        if self.home.is_some() {
+            return Ok(());
+        }
         fs::write(self.path.join("cgroup.procs"), pid.to_string())
             .map_err(|source| VmmError::Cgroup { what: "enter the cgroup".into(), source })
     }

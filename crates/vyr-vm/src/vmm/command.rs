@@ -1,6 +1,6 @@
 //! QEMU's command line: a machine with nothing in it that a guest does not need.
 
-use std::path::Path;
+use std::os::fd::RawFd;
 use std::process::Command;
 
 use super::{Accelerator, Spec};
@@ -8,7 +8,7 @@ use super::{Accelerator, Spec};
 /// The program.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Below a machine's directory; the VMM writes only here.
+/// Below a machine's directory.
 pub(super) const RUN: &str = "run";
 pub(super) const CHANNEL: &str = "run/channel";
 pub(super) const CONSOLE_SOCKET: &str = "run/console";
@@ -20,12 +20,22 @@ const APPEND: &str = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t";
 /// An emulated time stamp counter is not calibrated in finite time, so its rate is told; only then.
 const APPEND_TCG: &str = "tsc_early_khz=1000000 no_timer_check";
 
-/// The command without user and descriptors. It waits for QMP on its standard input, before it makes
-/// its machine: so it can be put into its cgroup before it takes memory. A TAP is its standard output.
-pub(super) fn command(spec: &Spec, accelerator: &Accelerator, directory: &Path) -> Command {
+/// The numbers of what the VMM inherits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inherited {
+    pub(super) root: RawFd,
+    pub(super) scratch: Option<RawFd>,
+    /// Sockets that are bound; the VMM listens.
+    pub(super) channel: RawFd,
+    pub(super) console: RawFd,
+}
+
+/// The command without user and standard streams. It waits for QMP on its standard input, before it
+/// makes its machine: so it can be put into its cgroup before it takes memory. A TAP is its standard
+/// output.
+pub(super) fn command(spec: &Spec, accelerator: &Accelerator, fds: Inherited) -> Command {
     let mut command = Command::new(PROGRAM);
-    // Relative paths: an address of a socket is short, a directory of an instance may not be.
-    command.current_dir(directory);
+    command.current_dir("/");
     let append = match accelerator {
         Accelerator::Kvm => APPEND.to_owned(),
         Accelerator::Tcg(_) => format!("{APPEND} {APPEND_TCG}"),
@@ -51,16 +61,18 @@ pub(super) fn command(spec: &Spec, accelerator: &Accelerator, directory: &Path) 
         .arg(&spec.platform.initramfs)
         .args(["-append", &append])
         .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
-        .args(["-chardev", &format!("socket,id=console,path={CONSOLE_SOCKET},server=on,wait=off")])
+        .args(["-chardev", &format!("socket,id=console,fd={},server=on,wait=off", fds.console)])
         .args(["-serial", "chardev:console"])
-        .args(["-chardev", &format!("socket,id=vyr,path={CHANNEL},server=on,wait=off")])
+        .args(["-chardev", &format!("socket,id=vyr,fd={},server=on,wait=off", fds.channel)])
         .args(["-device", "virtio-serial-device"])
         .args(["-device", "virtserialport,chardev=vyr,name=vyr"])
-        .args(["-blockdev", &blockdev("root", &spec.root.display().to_string(), true)])
+        .args(["-add-fd", &format!("fd={},set={ROOT_SET}", fds.root)])
+        .args(["-blockdev", &blockdev("root", ROOT_SET, true)])
         .args(["-device", "virtio-blk-device,drive=root,serial=root"]);
-    if spec.scratch_bytes.is_some() {
+    if let Some(scratch) = fds.scratch {
         command
-            .args(["-blockdev", &blockdev("scratch", SCRATCH, false)])
+            .args(["-add-fd", &format!("fd={scratch},set={SCRATCH_SET}")])
+            .args(["-blockdev", &blockdev("scratch", SCRATCH_SET, false)])
             .args(["-device", "virtio-blk-device,drive=scratch,serial=scratch"]);
     }
     if let Some((_, mac)) = &spec.tap {
@@ -72,19 +84,25 @@ pub(super) fn command(spec: &Spec, accelerator: &Accelerator, directory: &Path) 
     if spec.snapshot.is_some() {
         command.args(["-incoming", "defer"]);
     }
+    if let Some(mark) = &spec.mark {
+        command.args(["-name", mark]);
+    }
     command.env_clear();
     command
 }
 
-/// As JSON, in which a path may hold anything.
-fn blockdev(name: &str, path: &str, read_only: bool) -> String {
+/// Numbers of QEMU's own, one a descriptor.
+const ROOT_SET: u32 = 1;
+const SCRATCH_SET: u32 = 2;
+
+fn blockdev(name: &str, set: u32, read_only: bool) -> String {
     serde_json::json!({
         "driver": "raw",
         "node-name": name,
         "read-only": read_only,
         "file": {
             "driver": "file",
-            "filename": path,
+            "filename": format!("/dev/fdset/{set}"),
             "read-only": read_only,
             // Locks are for those who share a disk; a root disk is shared, and read only.
             "locking": "off",

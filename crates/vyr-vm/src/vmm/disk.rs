@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::PoisonError;
 
 use vyr_base::{Category, Problem};
+
+use super::process::SPAWNING;
 
 /// The smallest size that ext4 with a journal makes sense on.
 const BYTES_MIN: u64 = 16 << 20;
@@ -73,16 +76,22 @@ pub fn make_scratch(path: &Path, bytes: u64) -> Result<(), DiskError> {
     let file = File::create(&new).map_err(wrong)?;
     file.set_len(bytes).map_err(wrong)?;
     // A scratch disk lives as long as its instance: its journal protects nothing.
-    let output = Command::new("mke2fs")
+    let mut command = Command::new("mke2fs");
+    command
         .args(["-q", "-t", "ext4", "-F", "-m", "0", "-O", "^has_journal"])
         .args(["-E", "lazy_itable_init=1,root_owner=0:0"])
         .arg(&new)
         .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .output();
-    let output = match output {
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("LC_ALL", "C");
+    let started = {
+        let _alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        command.spawn()
+    };
+    let output = match started {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(DiskError::Missing),
-        other => other.map_err(wrong)?,
+        other => other.and_then(std::process::Child::wait_with_output).map_err(wrong)?,
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(500).collect();

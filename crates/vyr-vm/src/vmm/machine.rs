@@ -12,11 +12,11 @@ use serde_json::json;
 use vyr_channel::Phase;
 
 use super::cgroup::Group;
-use super::command::CHANNEL;
+use super::command::{CHANNEL, CONSOLE_SOCKET, PROGRAM};
 use super::process::Handle;
 use super::qemu::{CONSOLE, RECORD};
 use super::qmp::Qmp;
-use super::record::{self, Shape};
+use super::record::{self, Running, Shape};
 use super::{Exit, Machine, Status, VmmError, console};
 use crate::channel::{Channel, ChannelError};
 
@@ -28,6 +28,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Storing a guest of a few hundred MiB on a busy disk.
 const STORE: Duration = Duration::from_secs(300);
+
+/// A VMM whose sockets are closed is gone within this, or does not end.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A killed process is gone within this, or the kernel is stuck.
 const KILLED: Duration = Duration::from_secs(60);
@@ -42,7 +45,8 @@ pub(super) struct Parts {
     pub(super) child: Mutex<Option<Child>>,
     pub(super) qmp: Mutex<Option<Qmp>>,
     pub(super) group: Option<Group>,
-    pub(super) shape: Option<Shape>,
+    /// With the root disk, whose digest it lacks until a snapshot is made.
+    pub(super) shape: Option<(Shape, File)>,
 }
 
 /// A machine. Dropped it runs on: [`super::Vmm::attach`] finds it again.
@@ -55,6 +59,47 @@ pub struct QemuMachine {
 impl QemuMachine {
     pub(super) fn new(parts: Parts) -> Self {
         Self { parts, exit: Mutex::new(None) }
+    }
+
+    /// [`Vmm::attach`](super::Vmm::attach), which needs no driver: QEMU runs already.
+    ///
+    /// # Errors
+    /// There is none in this directory, or it has ended.
+    pub fn attach(directory: &Path) -> Result<Self, VmmError> {
+        let path = directory.join(RECORD);
+        if !path.exists() {
+            return Err(VmmError::NotRunning(directory.to_owned()));
+        }
+        let running: Running = record::read(&path)?;
+        if running.boot_id != record::boot_id()? {
+            return Err(VmmError::NotRunning(directory.to_owned()));
+        }
+        let handle = Handle::find(running.pid, running.started)
+            .map_err(VmmError::file("hold", PROGRAM))?
+            .ok_or_else(|| VmmError::NotRunning(directory.to_owned()))?;
+        // One that has ended keeps its number until its parent has asked.
+        let ended = |time| handle.ended(time).map_err(VmmError::file("hold", PROGRAM));
+        if ended(Duration::ZERO)? {
+            return Err(VmmError::NotRunning(directory.to_owned()));
+        }
+        // Lines that nobody took meanwhile are gone; the machine is not held up by that.
+        let (socket, log) = (directory.join(CONSOLE_SOCKET), directory.join(CONSOLE));
+        if let Err(e) = console::follow(&socket, &log) {
+            // Its sockets close a moment before it ends.
+            return Err(match ended(CLOSING)? {
+                true => VmmError::NotRunning(directory.to_owned()),
+                false => VmmError::file("follow", &socket)(e),
+            });
+        }
+        Ok(Self::new(Parts {
+            directory: directory.to_owned(),
+            pid: running.pid,
+            handle,
+            child: Mutex::new(None),
+            qmp: Mutex::new(None),
+            group: running.cgroup.as_deref().map(Group::at),
+            shape: None,
+        }))
     }
 
     /// The number of the VMM's process; once it ended it may be another's.
@@ -143,9 +188,11 @@ impl Machine for QemuMachine {
             return Err(VmmError::NotBlank);
         }
         let mut qmp = lock(&self.parts.qmp);
-        let (Some(qmp), Some(shape)) = (qmp.as_mut(), &self.parts.shape) else {
+        let (Some(qmp), Some((shape, root))) = (qmp.as_mut(), &self.parts.shape) else {
             return Err(VmmError::Adopted);
         };
+        let mut shape = shape.clone();
+        shape.add_root(root)?;
         // Nobody can start it from here on.
         drop(channel);
         let new = to.with_extension("new");
@@ -158,7 +205,7 @@ impl Machine for QemuMachine {
         file.sync_all().map_err(VmmError::file("write", &new))?;
         fs::rename(&new, to).map_err(VmmError::file("rename", &new))?;
         // Last: a snapshot without its record is none.
-        record::write(&to.with_extension("json"), shape)?;
+        record::write(&to.with_extension("json"), &shape)?;
         self.kill().map(drop)
     }
 }

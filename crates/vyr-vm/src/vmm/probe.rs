@@ -5,8 +5,8 @@
 //! kernel has to come to its first word within a time in which a processor does it many times over:
 //! with working KVM a fraction of a second.
 
-use std::fs::OpenOptions;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::qemu::Qemu;
@@ -15,42 +15,54 @@ use super::{Accelerator, MEMORY_MIN, Machine, Platform, Spec, Vmm};
 /// Emulation on a slow host takes about this long for the same boot: slower than that is no gain.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 
-/// Looks.
-pub(super) fn probe(version: &str, platform: &Platform, root: &Path) -> Accelerator {
-    if let Err(e) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        return Accelerator::Tcg(format!("/dev/kvm: {e}"));
-    }
-    match boots(version, platform, root) {
-        Ok(()) => Accelerator::Kvm,
-        Err(why) => Accelerator::Tcg(format!("no guest boots with KVM: {why}")),
-    }
+/// How it is looked at.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) platform: Platform,
+    /// Made, and removed.
+    pub(super) directory: PathBuf,
+    /// As which user: it may be one that reaches the device, or one that does not.
+    pub(super) user: Option<(u32, u32)>,
 }
 
-fn boots(version: &str, platform: &Platform, root: &Path) -> Result<(), String> {
-    let directory = std::env::temp_dir().join(format!("vyr-probe-{}", std::process::id()));
-    let driver = Qemu::with(version, Accelerator::Kvm);
-    let spec = Spec {
-        platform: platform.clone(),
-        root: root.to_owned(),
-        memory_bytes: MEMORY_MIN,
-        vcpus: 1,
-        scratch_bytes: None,
-        tap: None,
-        user: None,
-        cgroup: None,
-        snapshot: None,
-    };
-    let tried = driver
-        .prepare(&spec, &directory)
-        .and_then(|()| driver.start(spec, &directory))
-        .map_err(|e| e.to_string())
-        .and_then(|machine| {
-            let word = machine.channel(true, FIRST_WORD);
-            let killed = machine.kill();
-            word.map_err(|e| format!("{e} ({} s)", FIRST_WORD.as_secs()))?;
-            killed.map(drop).map_err(|e| e.to_string())
-        });
-    // What is left of it is small and has a name of its own.
-    let _ = std::fs::remove_dir_all(&directory);
-    tried
+impl Probe {
+    pub(super) fn look(&self, version: &str) -> Accelerator {
+        if !Path::new("/dev/kvm").exists() {
+            return Accelerator::Tcg("there is no /dev/kvm".into());
+        }
+        let tried = self.boots(version);
+        // What is left of it is small, and the next probe begins anew.
+        let _ = fs::remove_dir_all(&self.directory);
+        match tried {
+            Ok(()) => Accelerator::Kvm,
+            Err(why) => Accelerator::Tcg(format!("no guest boots with KVM: {why}")),
+        }
+    }
+
+    fn boots(&self, version: &str) -> Result<(), String> {
+        let driver = Qemu::with(version, Accelerator::Kvm);
+        fs::create_dir_all(&self.directory).map_err(|e| e.to_string())?;
+        // A guest's first word comes before its root disk is looked at.
+        let empty = self.directory.join("empty");
+        let disk = File::create(&empty).and_then(|file| file.set_len(4 << 10));
+        let root = disk.and_then(|()| File::open(&empty)).map_err(|e| e.to_string())?;
+        let spec = Spec {
+            platform: self.platform.clone(),
+            root,
+            memory_bytes: MEMORY_MIN,
+            vcpus: 1,
+            scratch_bytes: None,
+            tap: None,
+            user: self.user,
+            cgroup: None,
+            snapshot: None,
+            mark: None,
+        };
+        driver.prepare(&spec, &self.directory).map_err(|e| e.to_string())?;
+        let machine = driver.start(spec, &self.directory).map_err(|e| e.to_string())?;
+        let word = machine.channel(true, FIRST_WORD);
+        let killed = machine.kill();
+        word.map_err(|e| format!("{e} ({} s)", FIRST_WORD.as_secs()))?;
+        killed.map(drop).map_err(|e| e.to_string())
+    }
 }

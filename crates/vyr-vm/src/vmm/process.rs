@@ -3,11 +3,15 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// Held while a child is started: what one is to inherit, another would too.
+pub(super) static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// A handle that never means another process.
 #[derive(Debug)]

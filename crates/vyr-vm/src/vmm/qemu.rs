@@ -6,21 +6,23 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
-use super::command::{self, PROGRAM, RUN, SCRATCH};
+use super::command::{self, CHANNEL, CONSOLE_SOCKET, Inherited, PROGRAM, RUN, SCRATCH};
 use super::machine::{Parts, QemuMachine};
-use super::process::{Handle, started};
+use super::process::{Handle, SPAWNING, started};
 use super::qmp::Qmp;
 use super::record::{self, Running, Shape};
 use super::{
@@ -42,7 +44,8 @@ const RESTORE: Duration = Duration::from_secs(120);
 pub struct Qemu {
     version: String,
     accelerator: OnceLock<Accelerator>,
-    probe: Option<(super::Platform, PathBuf)>,
+    probe: Option<probe::Probe>,
+    cgroups: OnceLock<Result<Cgroups, String>>,
 }
 
 impl Qemu {
@@ -51,37 +54,63 @@ impl Qemu {
     /// # Errors
     /// QEMU is not installed.
     pub fn emulated(why: &str) -> Result<Self, VmmError> {
-        let accelerator = OnceLock::from(Accelerator::Tcg(why.to_owned()));
-        Ok(Self { version: version()?, accelerator, probe: None })
+        Ok(Self::with(&version()?, Accelerator::Tcg(why.to_owned())))
     }
 
-    /// With KVM where a guest really boots with it: the first use starts this platform on this root
-    /// disk to see. Else with emulation, and the reason.
+    /// With KVM where a guest really boots with it: the first use starts this platform, in a directory
+    /// of that name and as that user, to see. Else with emulation, and the reason.
     ///
     /// # Errors
     /// QEMU is not installed.
-    pub fn new(platform: super::Platform, root: PathBuf) -> Result<Self, VmmError> {
+    pub fn new(
+        platform: super::Platform,
+        directory: PathBuf,
+        user: Option<(u32, u32)>,
+    ) -> Result<Self, VmmError> {
         let (version, accelerator) = (version()?, OnceLock::new());
-        Ok(Self { version, accelerator, probe: Some((platform, root)) })
+        let probe = Some(probe::Probe { platform, directory, user });
+        Ok(Self { version, accelerator, probe, cgroups: OnceLock::new() })
+    }
+
+    /// With cgroups that were found before; without this they are looked for, which takes root.
+    pub fn capped_by(mut self, cgroups: Result<Cgroups, String>) -> Self {
+        self.cgroups = OnceLock::from(cgroups);
+        self
+    }
+
+    /// The VMM and its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn cgroups(&self) -> &Result<Cgroups, String> {
+        self.cgroups.get_or_init(Cgroups::find)
     }
 
     fn accelerator(&self) -> &Accelerator {
         self.accelerator.get_or_init(|| match &self.probe {
             None => Accelerator::Tcg("it was not asked for".into()),
-            Some((platform, root)) => probe::probe(&self.version, platform, root),
+            Some(probe) => probe.look(&self.version),
         })
     }
 
     /// With a given accelerator, for the probe.
     pub(super) fn with(version: &str, accelerator: Accelerator) -> Self {
         let accelerator = OnceLock::from(accelerator);
-        Self { version: version.to_owned(), accelerator, probe: None }
+        let cgroups = OnceLock::new();
+        Self { version: version.to_owned(), accelerator, probe: None, cgroups }
     }
 
-    fn spawn(&self, spec: &Spec, directory: &Path) -> Result<(Child, UnixStream), VmmError> {
+    fn spawn(
+        &self,
+        spec: &Spec,
+        directory: &Path,
+        group: Option<&super::cgroup::Group>,
+    ) -> Result<(Child, UnixStream), VmmError> {
         let (ours, theirs) =
             UnixStream::pair().map_err(VmmError::file("make a socket for", directory))?;
-        let mut command = command::command(spec, self.accelerator(), directory);
+        let handed = Handed::of(spec, directory)?;
+        let mut command = command::command(spec, self.accelerator(), handed.numbers());
         command.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped()).process_group(0);
         match &spec.tap {
             None => command.stdout(Stdio::null()),
@@ -93,11 +122,19 @@ impl Qemu {
             // The standard library drops the groups too, and the kernel the capabilities.
             command.uid(uid).gid(gid);
         }
-        let child = command.spawn().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => VmmError::Missing(PROGRAM),
+        let wrong = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => VmmError::Missing(PROGRAM),
             _ => VmmError::File { what: "start", path: PROGRAM.into(), source },
-        })?;
-        Ok((child, ours))
+        };
+        // No other child of this process may be started in between: it would inherit them too.
+        let _alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.keep_over_exec(true).map_err(wrong)?;
+        let child = match group {
+            None => command.spawn().map_err(wrong),
+            Some(group) => group.start(|| command.spawn().map_err(wrong)),
+        };
+        handed.keep_over_exec(false).map_err(wrong)?;
+        Ok((child?, ours))
     }
 }
 
@@ -110,7 +147,7 @@ impl Vmm for Qemu {
             vmm: self.version.clone(),
             accelerator: self.accelerator().clone(),
             snapshots: true,
-            no_memory_cap: Cgroups::find().err(),
+            no_memory_cap: self.cgroups().clone().err(),
             no_own_user: (!root).then(|| "needs root".to_owned()),
         }
     }
@@ -119,32 +156,26 @@ impl Vmm for Qemu {
         check(spec)?;
         let run = directory.join(RUN);
         fs::create_dir_all(directory).map_err(VmmError::file("make", directory))?;
-        // The VMM's user goes through it, and reads nothing there that is not its own.
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o711))
-            .map_err(VmmError::file("open up", directory))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+            .map_err(VmmError::file("close", directory))?;
         let _ = fs::remove_dir_all(&run);
         DirBuilder::new().mode(0o700).create(&run).map_err(VmmError::file("make", &run))?;
-        let mut own = vec![run];
         if let Some(bytes) = spec.scratch_bytes {
             let scratch = directory.join(SCRATCH);
             disk::make_scratch(&scratch, bytes)?;
             fs::set_permissions(&scratch, fs::Permissions::from_mode(0o600))
                 .map_err(VmmError::file("close", &scratch))?;
-            own.push(scratch);
-        }
-        for path in own {
-            if let Some((uid, gid)) = spec.user {
-                chown(&path, Some(uid), Some(gid)).map_err(VmmError::file("hand over", &path))?;
-            }
         }
         Ok(())
     }
 
     fn start(&self, spec: Spec, directory: &Path) -> Result<QemuMachine, VmmError> {
         check(&spec)?;
-        let shape = Shape::of(&spec, &self.version, self.accelerator())?;
+        let mut shape = Shape::of(&spec, &self.version, self.accelerator());
+        let root = spec.root.try_clone().map_err(VmmError::file("hold", "the root disk"))?;
         if let Some(snapshot) = &spec.snapshot {
             let of: Shape = record::read(&snapshot.with_extension("json"))?;
+            shape.add_root(&root)?;
             if let Some(field) = shape.difference(&of) {
                 return Err(VmmError::Snapshot(format!("its {field} differs")));
             }
@@ -152,14 +183,14 @@ impl Vmm for Qemu {
         let group = match &spec.cgroup {
             None => None,
             Some(name) => {
-                let groups = Cgroups::find().map_err(|why| VmmError::Cgroup {
-                    what: why,
-                    source: std::io::ErrorKind::Unsupported.into(),
+                let groups = self.cgroups().as_ref().map_err(|why| VmmError::Cgroup {
+                    what: why.clone(),
+                    source: io::ErrorKind::Unsupported.into(),
                 })?;
                 Some(groups.make(name, spec.memory_bytes + OVERHEAD_BYTES)?)
             }
         };
-        let (child, stream) = self.spawn(&spec, directory)?;
+        let (child, stream) = self.spawn(&spec, directory, group.as_ref())?;
         let mut guard = Guard { child: Some(child), directory, words: None };
         let (log, stderr) =
             (directory.join(LOG), guard.child.as_mut().and_then(|it| it.stderr.take()));
@@ -180,7 +211,7 @@ impl Vmm for Qemu {
                     child: Mutex::new(child),
                     qmp: Mutex::new(Some(qmp)),
                     group,
-                    shape: Some(shape),
+                    shape: Some((shape, root)),
                 }))
             }
             Err(VmmError::Qmp { why, .. }) if guard.has_ended() => {
@@ -191,29 +222,7 @@ impl Vmm for Qemu {
     }
 
     fn attach(&self, directory: &Path) -> Result<QemuMachine, VmmError> {
-        let path = directory.join(RECORD);
-        if !path.exists() {
-            return Err(VmmError::NotRunning(directory.to_owned()));
-        }
-        let running: Running = record::read(&path)?;
-        if running.boot_id != record::boot_id()? {
-            return Err(VmmError::NotRunning(directory.to_owned()));
-        }
-        let handle = Handle::find(running.pid, running.started)
-            .map_err(VmmError::file("hold", PROGRAM))?
-            .ok_or_else(|| VmmError::NotRunning(directory.to_owned()))?;
-        // Lines that nobody took meanwhile are gone; the machine is not held up by that.
-        let (socket, log) = (directory.join(command::CONSOLE_SOCKET), directory.join(CONSOLE));
-        console::follow(&socket, &log).map_err(VmmError::file("follow", &socket))?;
-        Ok(QemuMachine::new(Parts {
-            directory: directory.to_owned(),
-            pid: running.pid,
-            handle,
-            child: Mutex::new(None),
-            qmp: Mutex::new(None),
-            group: running.cgroup.as_deref().map(super::cgroup::Group::at),
-            shape: None,
-        }))
+        QemuMachine::attach(directory)
     }
 }
 
@@ -244,7 +253,7 @@ fn begin(
         qmp.ask("migrate-incoming", Some(json!({"uri": "fd:snapshot"})))?;
         qmp.finish_migration(RESTORE)?;
     }
-    let socket = directory.join(command::CONSOLE_SOCKET);
+    let socket = directory.join(CONSOLE_SOCKET);
     console::follow(&socket, &directory.join(CONSOLE))
         .map_err(VmmError::file("follow", &socket))?;
     let started = started(pid).map_err(VmmError::file("look at", PROGRAM))?;
@@ -265,8 +274,9 @@ fn check(spec: &Spec) -> Result<(), VmmError> {
     if spec.vcpus == 0 || spec.vcpus > 64 {
         return wrong("it has from 1 to 64 processors");
     }
-    if !spec.root.is_absolute() {
-        return wrong("the path of its root disk is not absolute");
+    let mark = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if !spec.mark.as_deref().is_none_or(|it| !it.is_empty() && it.bytes().all(mark)) {
+        return wrong("its mark has letters, digits and - only");
     }
     let plain = |name: &str| {
         !name.is_empty()
@@ -318,6 +328,54 @@ impl Drop for Guard<'_> {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// What a VMM inherits: it opens nothing of its machine itself.
+struct Handed {
+    root: File,
+    scratch: Option<File>,
+    channel: UnixListener,
+    console: UnixListener,
+}
+
+impl Handed {
+    fn of(spec: &Spec, directory: &Path) -> Result<Self, VmmError> {
+        let bind = |name: &str| {
+            let path = directory.join(name);
+            UnixListener::bind(&path).map_err(VmmError::file("bind", path))
+        };
+        let scratch = spec.scratch_bytes.map(|_| {
+            let path = directory.join(SCRATCH);
+            let open = File::options().read(true).write(true).open(&path);
+            open.map_err(VmmError::file("open", path))
+        });
+        Ok(Self {
+            root: spec.root.try_clone().map_err(VmmError::file("hold", "the root disk"))?,
+            scratch: scratch.transpose()?,
+            channel: bind(CHANNEL)?,
+            console: bind(CONSOLE_SOCKET)?,
+        })
+    }
+
+    fn numbers(&self) -> Inherited {
+        Inherited {
+            root: self.root.as_raw_fd(),
+            scratch: self.scratch.as_ref().map(AsRawFd::as_raw_fd),
+            channel: self.channel.as_raw_fd(),
+            console: self.console.as_raw_fd(),
+        }
+    }
+
+    fn keep_over_exec(&self, keep: bool) -> io::Result<()> {
+        let flags = if keep { FdFlags::empty() } else { FdFlags::CLOEXEC };
+        let all: [Option<BorrowedFd<'_>>; 4] = [
+            Some(self.root.as_fd()),
+            self.scratch.as_ref().map(AsFd::as_fd),
+            Some(self.channel.as_fd()),
+            Some(self.console.as_fd()),
+        ];
+        all.into_iter().flatten().try_for_each(|fd| Ok(fcntl_setfd(fd, flags)?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -29,7 +30,7 @@ pub(super) struct Running {
 }
 
 /// Of a snapshot: everything in which a machine that is restored has to be the same.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shape {
     pub(super) version: u32,
@@ -50,19 +51,37 @@ impl Running {
 }
 
 impl Shape {
-    pub(super) fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Result<Self, VmmError> {
-        let root = fs::read(&spec.root).map_err(VmmError::file("read", &spec.root))?;
-        Ok(Self {
+    /// All but the root disk's digest, for which the whole of it has to be read.
+    pub(super) fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Self {
+        Self {
             version: VERSION,
             vmm: vmm.to_owned(),
             accelerator: accelerator.word().to_owned(),
             platform: spec.platform.digest.to_string(),
-            root: vyr_base::Digest::of(&root).to_string(),
+            root: String::new(),
             memory_bytes: spec.memory_bytes,
             vcpus: spec.vcpus,
             scratch_bytes: spec.scratch_bytes,
             card: spec.tap.is_some(),
-        })
+        }
+    }
+
+    /// Reads the root disk, and leaves the descriptor where it was.
+    pub(super) fn add_root(&mut self, disk: &File) -> Result<(), VmmError> {
+        let (mut hasher, mut at) = (vyr_base::Hasher::new(), 0);
+        let mut bytes = vec![0; 256 << 10];
+        loop {
+            let count = disk.read_at(&mut bytes, at);
+            match count.map_err(VmmError::file("read", "the root disk"))? {
+                0 => break,
+                count => {
+                    hasher.update(&bytes[..count]);
+                    at += count as u64;
+                }
+            }
+        }
+        self.root = hasher.finish().to_string();
+        Ok(())
     }
 
     /// In which field the other one differs.

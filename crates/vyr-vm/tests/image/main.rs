@@ -6,5 +6,6 @@ mod hostile;
 mod lying;
 mod maker;
 mod merge;
+mod names;
 mod place;
 mod refused;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -71,6 +72,11 @@ fn a_vmm_has_no_rights_and_a_cap() {
         assert_eq!(status(pid, set), "0000000000000000", "{set}");
     }
     assert_eq!((status(pid, "Seccomp"), status(pid, "NoNewPrivs")), ("2".into(), "1".into()));
+    // Nothing of its machine is its own, or open to it by name.
+    for path in [guest.path.clone(), guest.path.join("run"), guest.path.join("scratch.img")] {
+        let metadata = fs::metadata(&path).expect("a file");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o077), (0, 0), "{}", path.display());
+    }
     // Its memory is counted from the first page on; the guest's alone is more than what a group
     // entered later would show.
     let record = fs::read_to_string(guest.path.join("machine.json")).expect("a record");
@@ -246,7 +252,9 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
 fn whether_kvm_works_is_looked_at_and_said() {
     let _turn = turn();
     let Some(place) = place("host::whether_kvm_works_is_looked_at_and_said") else { return };
-    let driver = Qemu::new(place.platform.clone(), place.root.clone()).expect("QEMU");
+    let directory = tempfile::tempdir().expect("room");
+    let to = directory.path().join("probe");
+    let driver = Qemu::new(place.platform.clone(), to, None).expect("QEMU");
     let Capabilities { vmm, accelerator, snapshots, .. } = driver.capabilities();
     println!("{vmm}: {accelerator:?}");
     assert!(vmm.contains("QEMU") && snapshots);

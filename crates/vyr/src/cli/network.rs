@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use vyr_base::{Digest, parse_duration_ms};
+use vyr_plan::intent::{Key, Name};
 
-use super::site::{Kind, SiteArgs};
+use super::site::{HostKind, SiteArgs};
 
 /// Where the data plane of WireGuard runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -131,7 +132,7 @@ pub(crate) struct ConfirmArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     #[arg(default_value = "network")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: HostKind,
 
     /// Only if it is this plan that waits
     #[arg(long, value_name = "sha256:..")]
@@ -150,7 +151,7 @@ pub(crate) struct RollbackArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DriftArgs {
     #[arg(default_value = "network")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: HostKind,
 
     #[command(flatten)]
     pub(crate) site: SiteArgs,
@@ -165,6 +166,8 @@ pub(crate) struct DriftArgs {
 /// A server's own keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
+    Rotate(ServerRotateArgs),
+    Ls(ServerLsArgs),
     /// Print the public key of a link of a host, making the private one if there is none
     Key {
         /// The link, as the plan names it
@@ -183,6 +186,89 @@ pub(crate) enum ServerCommand {
         #[arg(long)]
         next: bool,
     },
+}
+
+/// Give a server another key for an interface, without a gap
+///
+/// The new key is on a second link, at a port of its own: devices with old files go on, new files
+/// name the new one, and each device is moved when it uses it (vyr client move, on the server).
+/// Without a step: says how far it is, and what comes next. What is written is site.toml; the plan
+/// that follows is locked, signed and applied as ever. A step that was taken already says so.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("step").args(["stage", "retire", "revoke", "abort"])))]
+pub(crate) struct ServerRotateArgs {
+    /// The server
+    pub(crate) server: Name,
+
+    /// What clients connect to [default: the only one that the server carries]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<Name>,
+
+    /// Give it a second key, beside the one in use
+    #[arg(long)]
+    pub(crate) stage: bool,
+
+    /// With --stage: the public key, as vyr server key printed it on the server [default: asks the
+    /// server of --node for it]
+    #[arg(long, value_name = "KEY", requires = "stage")]
+    pub(crate) public_key: Option<Key>,
+
+    /// With --stage: the UDP port [default: the next one that the server does not listen at]
+    #[arg(long, value_name = "PORT", requires = "stage", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+
+    /// The second key is the only one from now on, if all devices have moved
+    #[arg(long)]
+    pub(crate) retire: bool,
+
+    /// With --retire: also if some have not; they are named, and cut off until they have a new file
+    #[arg(long, requires = "retire")]
+    pub(crate) force: bool,
+
+    /// The keys that were retired are refused for good
+    #[arg(long)]
+    pub(crate) revoke: bool,
+
+    /// Take the second key out again
+    #[arg(long)]
+    pub(crate) abort: bool,
+
+    #[command(flatten)]
+    pub(crate) seen: SeenArgs,
+
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+}
+
+/// Which server is asked who has moved.
+#[derive(Debug, Args)]
+pub(crate) struct SeenArgs {
+    /// Ask the server elsewhere: a machine of the plan, or an address [default: this host]
+    #[arg(long, value_name = "NAME|ssh://[USER@]HOST[:PORT]")]
+    pub(crate) node: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+/// List the keys of servers: which is in use, which takes over, which were given up
+#[derive(Debug, Args)]
+pub(crate) struct ServerLsArgs {
+    /// Only this server
+    pub(crate) server: Option<Name>,
+
+    /// Ask the server who has moved to the key that takes over, and when each last shook hands
+    #[arg(long, requires = "server")]
+    pub(crate) live: bool,
+
+    #[command(flatten)]
+    pub(crate) seen: SeenArgs,
+
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
 }
 
 /// This host's network.

@@ -272,7 +272,13 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// Print the node's public key, as a line for `vyr verify --trust`
-    Key,
+    Key {
+        /// The age recipient to which secrets of its services are encrypted; made on first use
+        ///
+        /// A line for secrets/recipients of the site. The private half stays in DATA/keys/secrets.
+        #[arg(long)]
+        secrets: bool,
+    },
 }
 
 /// Print a signed checkpoint over all events there are

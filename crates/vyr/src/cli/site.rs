@@ -1,9 +1,13 @@
 //! The commands of a site: intent, plans, operators.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use vyr_base::parse_duration_ms;
+use vyr_plan::intent::Name;
+
+use super::image::RegistryAccess;
 
 /// Which site.
 #[derive(Debug, Args)]
@@ -16,6 +20,26 @@ pub(crate) struct SiteArgs {
 /// Which of a site's plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Kind {
+    /// WireGuard, addresses, routes, firewall
+    #[default]
+    Network,
+    /// Images, instances, ingress
+    Services,
+}
+
+impl Kind {
+    /// As `--json` has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Services => "services",
+        }
+    }
+}
+
+/// The plan of what a host is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum HostKind {
     /// WireGuard, addresses, routes, firewall
     #[default]
     Network,
@@ -43,11 +67,25 @@ pub(crate) struct InitArgs {
     pub(crate) schemas: bool,
 }
 
-/// Allocate what the intent needs: addresses, the next epoch. Writes vyr.lock
+/// Allocate what the intent needs: addresses, digests of images, the next epochs. Writes vyr.lock
+///
+/// The only command that asks a registry what a tag means; what the lock pins already is not asked
+/// for again. Exit code 6: a registry could not be asked, and nothing was written.
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
+
+    /// Ask again what the tags mean now: that of a service, or all
+    #[arg(long, value_name = "SERVICE", num_args = 0..=1)]
+    pub(crate) update: Option<Option<Name>>,
+
+    /// Take an IPv4 address back that its service does not ask for any more
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) release: Option<Ipv4Addr>,
+
+    #[command(flatten)]
+    pub(crate) access: RegistryAccess,
 }
 
 /// Compile the site, prove its invariants, run its contracts. Writes nothing
@@ -127,19 +165,29 @@ pub(crate) struct SignArgs {
     pub(crate) signature: Option<PathBuf>,
 }
 
-/// Compare two plans by what they mean: who gains or loses reach to what
+/// Compare two plans by what they mean: what changes, and who gains or loses reach to what
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// sha256:.. of plans/, a file, `applied`, `intent` or `empty`
-    #[arg(value_name = "A", default_value = "applied")]
-    pub(crate) before: String,
-
-    /// The other one
-    #[arg(value_name = "B", default_value = "intent")]
-    pub(crate) after: String,
+    /// network (the default) or services; then two of: sha256:.. of plans/, a file, `applied`,
+    /// `intent`, `empty` [default: applied intent]
+    #[arg(value_name = "KIND|PLAN", num_args = 0..=3)]
+    words: Vec<String>,
 
     #[command(flatten)]
     pub(crate) site: SiteArgs,
+}
+
+impl DiffArgs {
+    /// Which kind, and which two plans; none: there are more words than that.
+    pub(crate) fn read(&self) -> Option<(Kind, [&str; 2])> {
+        let (kind, plans) = match self.words.split_first() {
+            Some((word, rest)) if word == "network" => (Kind::Network, rest),
+            Some((word, rest)) if word == "services" => (Kind::Services, rest),
+            _ => (Kind::Network, self.words.as_slice()),
+        };
+        let word = |at: usize, default| plans.get(at).map_or(default, String::as_str);
+        (plans.len() <= 2).then(|| (kind, [word(0, "applied"), word(1, "intent")]))
+    }
 }
 
 /// List the plans that led here, and who approved them
@@ -155,7 +203,7 @@ pub(crate) struct HistoryArgs {
 /// Say where something comes from, or what happens to packets
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// An address, prefix, rule, key, name or invariant; or where packets come from
+    /// An address, prefix, rule, key, name, slot or invariant; or where packets come from
     #[arg(value_name = "ID|FROM")]
     pub(crate) id: String,
 

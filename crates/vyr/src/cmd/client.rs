@@ -204,11 +204,8 @@ mod tests {
         let clients = clients.replace("3UEkAPfmTyV9IYaqPii/uisqPz7I1hjVXsTa7na2kE4=", PUBLIC);
         let site = include_str!("../../../../examples/office/site.toml");
         let files = Files {
-            site: Source::new("site.toml", site),
             clients: Some(Source::new("clients.toml", clients)),
-            signers: None,
-            contracts: Vec::new(),
-            lock: None,
+            ..Files::new(Source::new("site.toml", site))
         };
         let intent = files.read().expect("it is read");
         let lock = allocate(&intent, &Lock::default(), None).expect("there is room");

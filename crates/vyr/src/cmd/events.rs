@@ -114,11 +114,28 @@ fn describe(body: &Body) -> String {
             let of = &statement.predicate.change;
             format!("network changed {} by {}: {}", of.plan, of.by, of.outcome.word())
         }
-        Body::NetworkMoved(moved) => format!("key moved       {} on {}", moved.id, moved.link),
+        Body::NetworkMoved(moved) => {
+            let to = moved.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+            format!("key moved       {} on {}{to}", moved.id, moved.link)
+        }
         Body::NetworkRefused(refused) => {
             let first = refused.first.as_ref();
             let first = first.map(|of| format!(", {} came first", of.by)).unwrap_or_default();
             format!("network refused {} by {}{first}", refused.plan, refused.by)
+        }
+        Body::DeployBegun(begun) => format!("deploy begun    {} by {}", begun.plan, begun.by),
+        Body::DeployEnded(statement) => {
+            let of = &statement.predicate.deploy;
+            format!("deploy ended    {} {}: {}", of.plan, of.outcome.word(), of.why)
+        }
+        Body::DeployRefused(refused) => {
+            format!("deploy refused  {} by {}: {}", refused.plan, refused.by, refused.why)
+        }
+        Body::InstanceStarted(step) => format!("instance up     {} {}", step.slot, step.instance),
+        Body::InstanceReady(step) => format!("instance ready  {} {}", step.slot, step.instance),
+        Body::InstanceEnded(step) => {
+            let why = step.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("instance ended  {} {}{why}", step.slot, step.instance)
         }
     };
     output::visible(&text)

@@ -44,7 +44,11 @@ fn images(data: &DataDir) -> Result<Images> {
     Ok(Images::open(&data.path().join("images"))?)
 }
 
-fn registry(reference: &Reference, access: &RegistryAccess, limits: &Limits) -> Result<Registry> {
+pub(super) fn registry(
+    reference: &Reference,
+    access: &RegistryAccess,
+    limits: &Limits,
+) -> Result<Registry> {
     let credentials = match &access.auth_file {
         Some(file) => Credentials::read(file, &reference.registry)?,
         None => None,

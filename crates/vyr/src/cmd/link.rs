@@ -233,6 +233,7 @@ impl Link {
             limits,
             ceilings: Ceilings::default(),
             network: None,
+            services: None,
         };
         let (ours, theirs) = UnixStream::pair().map_err(LinkError::SetUp)?;
         let runtime = runtime()?;

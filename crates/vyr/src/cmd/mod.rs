@@ -16,6 +16,8 @@ mod recovery;
 mod rotation;
 mod run;
 mod sched;
+mod secret;
+mod services;
 mod site;
 mod state;
 mod status;
@@ -60,7 +62,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Events(args) => events::run(&place()?, &args, json),
         Command::Verify(args) => verify::run(place, &args, json),
         Command::Checkpoint(args) => node::checkpoint(&place()?, &args, json),
-        Command::Node(NodeCommand::Key) => node::key(&place()?, json),
+        Command::Node(NodeCommand::Key { secrets: false }) => node::key(&place()?, json),
+        Command::Node(NodeCommand::Key { secrets: true }) => secret::node_key(&open()?, json),
         Command::Init(args) => site::init(&args, json),
         Command::Lock(args) => site::lock(&args, json),
         Command::Check(args) => site::check(&args, json),
@@ -79,6 +82,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
             ClientCommand::Move(args) => told(rotation::client_move(&open()?, &args, json)),
             ClientCommand::Revoke(args) => site::client_revoke(args, json),
         },
+        Command::Secret(command) => secret::run(command, json),
         Command::Graph(args) => site::graph(&args, json),
         Command::Apply(args) => told(network::apply(place, &args, json)),
         Command::Confirm(args) => told(network::confirm(place, &args, json)),
@@ -91,6 +95,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Bundle(args) => recovery::bundle(open, &args, json),
         Command::Rebuild(args) => told(recovery::rebuild(open, &args, json)),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir.clone())?.1, json),
+        Command::Deploy(args) => services::deploy(&place()?, args, json),
+        Command::Ps(args) => services::ps(&place()?, &args, json),
+        Command::Logs(args) => services::logs(&place()?, &args, json),
+        Command::Exec(args) => services::exec(&place()?, args),
+        Command::Release(command) => services::release(place, command, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {
             // Made in memory first: the generator panics when it cannot write.

@@ -6,7 +6,9 @@
 mod asked;
 mod fleet;
 mod here;
+mod journal;
 mod nodes;
+mod rotate;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,10 +27,12 @@ use vyr_node::{DataDir, Result};
 
 use self::asked::Asked;
 use self::fleet::{Done, Order, close, each, tell};
-pub(super) use self::here::recorded;
-use self::here::{here, receipt};
+use self::here::here;
+use self::journal::receipt;
+pub(super) use self::journal::recorded;
 pub(super) use self::nodes::node;
 use self::nodes::{Node, NodesError, Target};
+use self::rotate::{list, rotate};
 use super::link::Place;
 use super::site::Site;
 use crate::cli::{
@@ -177,7 +181,9 @@ fn told(applied: Applied, node: &str, json: bool) -> Result<ExitCode> {
         output::print(output::visible(step));
     }
     if let Some(why) = &applied.uncut {
-        output::say(format!("warning: open connections of keys that are gone are not cut: {why}"));
+        output::say(format!(
+            "warning: connections that are not allowed any more are not cut: {why}"
+        ));
     }
     if applied.base.is_none() && applied.outcome != Outcome::Nothing {
         let names = applied.approvers.join(", ");
@@ -527,7 +533,11 @@ pub(crate) fn server(
     command: ServerCommand,
     json: bool,
 ) -> Result<ExitCode> {
-    let ServerCommand::Key { link, next, node: named, site, remote } = command;
+    let (link, next, named, site, remote) = match command {
+        ServerCommand::Rotate(args) => return rotate(&place, &args, json),
+        ServerCommand::Ls(args) => return list(&place, &args, json),
+        ServerCommand::Key { link, next, node, site, remote } => (link, next, node, site, remote),
+    };
     let host: Host = match named {
         Some(named) => node(&Site::find(site.site.as_deref())?, &named, None, &remote)?.host,
         None => here(&place()?)?,

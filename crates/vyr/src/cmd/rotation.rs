@@ -37,7 +37,9 @@ impl KeysLive {
         let (machine, backend) = who(&network, host)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shook = network.handshakes(&backend)?.into_iter();
+        // A server's key is that of `vyr server ls --live`: there a device's own one stays.
         let stages = network.rotation_standings(&machine, &backend)?.into_iter();
+        let stages = stages.filter(|of| of.to.is_none());
         Ok(Self {
             now_unix_s: now.as_secs(),
             shook_unix_s: shook.filter_map(|of| Some((of.public_key, of.unix_s?))).collect(),
@@ -115,10 +117,21 @@ fn report(keys: Vec<KeyStanding>, json: bool) -> Result<()> {
             Stage::Seen => "seen",
             Stage::Moved => "moved",
         };
-        output::print(format!("{} {} {} {stage}", key.id, key.link, key.new));
+        match &key.to {
+            None => output::print(format!("{} {} {} {stage}", key.id, key.link, key.new)),
+            Some(to) => output::print(format!("{} {} {to} {stage}", key.id, key.link)),
+        }
     }
     for key in keys.iter().filter(|key| key.moved_now) {
         let (id, new) = (&key.id, key.new);
+        if let Some(to) = &key.to {
+            let (link, stage) = (&key.link, key.stage);
+            output::say(match stage == Stage::Moved {
+                true => format!("{id} has moved to {to}: it uses the server's next key"),
+                false => format!("{id} is on {link} again: it uses the server's old key"),
+            });
+            continue;
+        }
         output::say(format!(
             "{id} has moved; when it has everywhere, the next plan makes its new key the active one"
         ));

@@ -1,5 +1,7 @@
 //! `vyr verify`: receipts and journals, without a node and without a network.
 
+mod proven;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -11,9 +13,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vyr_base::{Category, Digest, Problem};
 use vyr_journal::{
-    AuditError, Auditor, CHECKPOINT_BYTES_MAX, Checkpoint, EVENT_VERSION, Entry, Event, Fault,
-    Frontier, Head, Ledger, NetworkChange, NetworkStatement, NodeKeys, Origin, RECEIPT_BYTES_MAX,
-    Receipt, SignedCheckpoint, Sound, Stated, Statement, TaskState, Verified,
+    AuditError, Auditor, CHECKPOINT_BYTES_MAX, Entry, Event, Fault, Frontier, Head, Ledger,
+    NodeKeys, RECEIPT_BYTES_MAX, Receipt, SignedCheckpoint, Sound,
 };
 use vyr_journal_sql::{JournalError, Reader};
 use vyr_node::{DataDir, FileError, Report, Result, keys};
@@ -108,158 +109,9 @@ fn checkpoint(path: &Path) -> Result<SignedCheckpoint> {
     Ok(SignedCheckpoint::parse(&read(path, CHECKPOINT_BYTES_MAX)?)?)
 }
 
-#[derive(Serialize)]
-struct Proven {
-    verified: bool,
-    task_id: String,
-    state: TaskState,
-    exit_code: Option<i32>,
-    reason: Option<String>,
-    artifact_digest: Digest,
-    input_digest: Digest,
-    output_digest: Digest,
-    receipt_digest: Digest,
-    file_digest: Digest,
-    signer: String,
-    signer_key_id: String,
-    dev: bool,
-    submitter: String,
-    node: String,
-    node_key_id: String,
-    origin: Origin,
-    seq: u64,
-    size: u64,
-    root: Digest,
-    timings: vyr_journal::Timings,
-    limits: vyr_journal::Limits,
-}
-
-/// A change of the network that a receipt proves.
-#[derive(Serialize)]
-struct ProvenChange {
-    verified: bool,
-    #[serde(flatten)]
-    change: NetworkChange,
-    receipt_digest: Digest,
-    file_digest: Digest,
-    node: String,
-    node_key_id: String,
-    origin: Origin,
-    seq: u64,
-    size: u64,
-    root: Digest,
-}
-
-/// The digest of the event that states it.
-fn receipt_digest(verified: &Verified) -> Digest {
-    let (seq, time, v) = (verified.seq, verified.time, EVENT_VERSION);
-    Digest::of(&Event { body: verified.stated.clone().into_body(), seq, time, v }.to_leaf())
-}
-
-impl ProvenChange {
-    fn new(verified: Verified, statement: NetworkStatement) -> Self {
-        let Checkpoint { origin, size, root } = verified.checkpoint;
-        Self {
-            verified: true,
-            change: statement.predicate.change,
-            receipt_digest: receipt_digest(&verified),
-            file_digest: verified.receipt,
-            node: verified.signer.principal,
-            node_key_id: verified.signer.key_id.to_string(),
-            origin,
-            seq: verified.seq,
-            size,
-            root,
-        }
-    }
-
-    fn print(self) {
-        let of = self.change;
-        output::print(format!(
-            "{} {} ({})",
-            of.change,
-            of.outcome.word(),
-            output::visible(&of.why)
-        ));
-        output::print(format!("plan     {}", of.plan));
-        output::print(format!("before   {}", of.before));
-        let after = of.after.map_or_else(|| "not read back".to_owned(), |after| after.to_string());
-        output::print(format!("after    {after}"));
-        let by = output::visible(&of.by);
-        let approvers = output::visible(&of.approvers.join(", "));
-        output::say(format!("{} on {}, by {by}", of.timings.ended, output::visible(&of.host)));
-        if !approvers.is_empty() {
-            output::say(format!("approved by: {approvers}"));
-        }
-        output::say(format!("interfaces: {}", output::visible(&of.interfaces.join(", "))));
-        if let Some(commit) = of.site_commit {
-            output::say(format!("commit of the site: {}", output::visible(&commit)));
-        }
-        output::say(format!("node: {} {}", self.node, self.node_key_id));
-        output::say(format!("event {} of {}, {} events", self.seq, self.origin, self.size));
-    }
-}
-
-impl Proven {
-    fn new(verified: Verified, statement: Statement) -> Self {
-        let Checkpoint { origin, size, root } = verified.checkpoint;
-        let (seq, receipt_digest) = (verified.seq, receipt_digest(&verified));
-        let of = statement.predicate;
-        Self {
-            verified: true,
-            task_id: of.task_id.to_string(),
-            state: of.state,
-            exit_code: of.exit_code,
-            reason: of.reason,
-            artifact_digest: of.artifact.digest,
-            input_digest: of.input.digest,
-            output_digest: of.output.digest,
-            receipt_digest,
-            file_digest: verified.receipt,
-            signer: of.signer.principal,
-            signer_key_id: of.signer.key_id,
-            dev: of.signer.dev,
-            submitter: of.submitter,
-            node: verified.signer.principal,
-            node_key_id: verified.signer.key_id.to_string(),
-            origin,
-            seq,
-            size,
-            root,
-            timings: of.timings,
-            limits: of.limits,
-        }
-    }
-}
-
 fn receipt(file: &Path, keys: &NodeKeys, allow_dev: bool, json: bool) -> Result<ExitCode> {
     let receipt = Receipt::parse(&read(file, RECEIPT_BYTES_MAX)?)?;
-    let verified = receipt.verify(keys, allow_dev)?;
-    let proven = match verified.stated.clone() {
-        Stated::Task(statement) => Proven::new(verified, *statement),
-        Stated::Network(statement) => {
-            let proven = ProvenChange::new(verified, *statement);
-            if json {
-                output::json_line(proven)?
-            } else {
-                proven.print()
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-    };
-    if json {
-        output::json_line(proven)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let state = serde_json::to_value(proven.state).unwrap_or_default();
-    let why = proven.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    output::print(format!("{} {}{why}", proven.task_id, state.as_str().unwrap_or_default()));
-    output::print(format!("artifact {}", proven.artifact_digest));
-    output::print(format!("input    {}", proven.input_digest));
-    output::print(format!("output   {}", proven.output_digest));
-    output::say(format!("signer: {} {}", proven.signer, proven.signer_key_id));
-    output::say(format!("node: {} {}", proven.node, proven.node_key_id));
-    output::say(format!("event {} of {}, {} events", proven.seq, proven.origin, proven.size));
+    proven::show(receipt.verify(keys, allow_dev)?, json)?;
     Ok(ExitCode::SUCCESS)
 }
 

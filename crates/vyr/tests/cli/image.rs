@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::common::{HANG, Place, has, text_of};
 
 /// What the registry wants: a password for tests and nothing else, and bcrypt's form of it.
-const USER: &str = "robot:pw-of-the-test";
+pub(crate) const USER: &str = "robot:pw-of-the-test";
 const HASHED: &str = "robot:$2y$05$abcdefghijklmnopqrstuu";
 
 fn can(test: &str, programs: &[&str]) -> bool {
@@ -24,7 +24,7 @@ fn can(test: &str, programs: &[&str]) -> bool {
 }
 
 /// An image made by umoci with one large file, in the layout `name`; gives its digest.
-fn make_image(place: &Place, name: &str, megabytes: usize) -> String {
+pub(crate) fn make_image(place: &Place, name: &str, megabytes: usize) -> String {
     let image = format!("{name}:one");
     let run = |arguments: &[&str]| {
         place.program("umoci", arguments).run().ok();
@@ -56,13 +56,13 @@ fn make_image(place: &Place, name: &str, megabytes: usize) -> String {
 }
 
 /// Debian's registry on loopback, on a port of its own choice.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Registry {
-    fn start(place: &Place) -> Self {
+    pub(crate) fn start(place: &Place) -> Self {
         let openssl = [
             "req",
             "-x509",
@@ -201,7 +201,7 @@ fn an_image_goes_from_a_registry_to_a_disk() {
     bytes[middle] ^= 1;
     fs::write(&layer, bytes).expect("a layer");
     let damaged = place.vyr(&["image", "build", &digest, "--again"]).run();
-    damaged.refuses(2, &["image_layer_invalid", "layer 0"]);
+    damaged.refuses(7, &["is damaged", "pull the image again"]);
 }
 
 /// A registry that gives half of each large blob, and the rest when it is told to.

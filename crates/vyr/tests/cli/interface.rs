@@ -58,7 +58,9 @@ fn doctor_says_what_is_there_and_what_is_not() {
     let json = place.vyr(&["doctor", "--json"]).run().ok().json();
     let text = place.vyr(&["doctor"]).run().ok();
     let facilities = json["facilities"].as_array().expect("a list");
-    for name in ["data", "signers", "store", "engine", "landlock", "uids", "limits", "ceilings"] {
+    for name in
+        ["data", "signers", "store", "engine", "landlock", "uids", "machines", "limits", "ceilings"]
+    {
         let found = facilities.iter().find(|one| one["facility"] == name);
         let found = found.unwrap_or_else(|| panic!("nothing about {name}"));
         let status = text_of(&found["status"]);

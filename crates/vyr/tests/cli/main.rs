@@ -26,6 +26,8 @@ mod people;
 mod random;
 mod run;
 mod secrets;
+mod service_secrets;
+mod services;
 mod site;
 mod streams;
 mod system_directory;

@@ -167,3 +167,42 @@ fn of_many_at_once_none_is_lost() {
     let partial = left.filter(|entry| entry.file_name().to_string_lossy().contains("partial"));
     assert_eq!(partial.count(), 0);
 }
+
+#[test]
+fn a_configuration_is_exported_whichever_plan_comes_next() {
+    let office = Office::new();
+    let file = |name: &str| format!("{}/{name}", office.site);
+    let key = office.place.path("gil.key").into_string();
+    office.on(&office.add("gil-phone", &["--key", &key])).ok();
+    let export = |out: &str| {
+        let out = office.place.path(out).into_string();
+        let words = ["client", "export", "gil-phone", "--key", &key, "--out", &out];
+        (office.on(&words), out)
+    };
+    export("early").0.refuses(5, &["gil-phone has no address", "vyr lock"]);
+    office.on(&["lock"]).ok();
+    let (first, before) = export("before");
+    first.ok();
+
+    // Confirmed: the lock names the plan that was to come, and the next comes over this one.
+    let out = file("plan");
+    let planned = office.on(&["plan", "--out", &out, "--json"]).json();
+    let digest = text_of(&planned["plan_digest"]).to_owned();
+    let hex = digest.trim_start_matches("sha256:");
+    fs::create_dir_all(file("plans")).expect("a directory");
+    fs::rename(&out, file(&format!("plans/{hex}.json"))).expect("moved");
+    fs::write(file("plans/applied.network"), format!("{digest}\n")).expect("written");
+    let lock = fs::read(file("vyr.lock")).expect("the lock");
+    office.on(&["plan"]).refuses(5, &["the lock is for a plan over another one"]);
+    let (again, after) = export("after");
+    again.ok();
+    let of = |out: &str| {
+        fs::read_to_string(format!("{out}/nas/vyr-north.conf")).expect("a configuration")
+    };
+    assert_eq!(of(&before), of(&after));
+    assert_eq!(fs::read(file("vyr.lock")).expect("the lock"), lock, "nothing is allocated");
+
+    // A device that nobody has locked has no address, also then.
+    office.on(&office.add("gil-tablet", &["--public-key", KEY])).ok();
+    export("late").0.refuses(5, &["gil-tablet has no address", "vyr lock"]);
+}

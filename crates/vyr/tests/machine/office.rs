@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use vyr_space::Site;
 
 use crate::computer::{Computer, Parts};
 use crate::emulated::kernel;
@@ -89,43 +90,15 @@ impl Office {
     pub(crate) fn declare(&self, router_key: &str) {
         let public =
             |key: &str| String::from_utf8(self.read(key)).expect("UTF-8").trim().to_owned();
-        let site = format!(
-            r#"version = 1
-name = "office"
-prefix = "fd3a:91c2:77e0::/48"
-
-[operators]
-threshold = 1
-from = ["192.168.77.0/24"]
-
-[recovery]
-recipients = ["{}"]
-
-[servers.nas]
-management = ["{ROUTER}"]
-roles = ["r"]
-
-[interfaces.r]
-role = "r"
-lan = ["192.168.78.0/24"]
-internet = false
-ipv6 = true
-
-[interfaces.r.at.nas]
-endpoint = "{ROUTER}"
-port = 51820
-public_key = "{router_key}"
-vpn = ["10.21.0.0/24", "fd3a:91c2:77e0:21::/64"]
-
-[profiles.split]
-lan = true
-internet = false
-
-[constraints]
-r = ["split"]
-"#,
-            public("backup.pub")
-        );
+        let site = Site {
+            name: "r",
+            server: ROUTER,
+            operators: "192.168.77.0/24",
+            lan: "192.168.78.0/24",
+            public_key: router_key,
+            recovery: &[&public("backup.pub")],
+        };
+        let site = site.to_string();
         fs::create_dir_all(self.path("site/plans")).expect("a directory");
         fs::write(self.path("site/site.toml"), site).expect("written");
         let signer =

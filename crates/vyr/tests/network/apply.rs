@@ -4,14 +4,12 @@
 //! asked of `wg`, `nft`, `ip` and `ping`, never of the program under test.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-
-use crate::place::{Namespace, is_able, not_run};
+use vyr_space::{Namespace, Plane, Site};
 
 /// Nothing here takes a tenth of it; what does hangs. Not a figure of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
@@ -21,52 +19,7 @@ pub(crate) const PEER: &str = "192.168.77.9";
 
 /// Whether a data plane can run here; says so if not.
 pub(crate) fn can(test: &str) -> bool {
-    let mut missing = Vec::new();
-    for program in ["wg", "wireguard-go", "ping"] {
-        if Command::new(program)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_err()
-        {
-            missing.push(format!("{program} is not installed"));
-        }
-    }
-    if !Path::new("/dev/net/tun").exists() {
-        missing.push("the kernel has no /dev/net/tun".into());
-    }
-    missing.iter().for_each(|reason| not_run(test, reason));
-    missing.is_empty() && is_able(test)
-}
-
-/// A data plane. It ends when nobody holds its stdin any more.
-pub(crate) struct Plane(Child);
-
-impl Plane {
-    pub(crate) fn start(space: &Namespace, link: &str) -> Self {
-        let script = format!(
-            "LOG_LEVEL=verbose wireguard-go -f {link} 2>&1 & plane=$!; read _; kill $plane; wait"
-        );
-        let start = || {
-            let mut command = Command::new("sh");
-            command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
-            command.stderr(Stdio::null()).spawn().expect("it starts")
-        };
-        let mut child = space.inside(start);
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("UAPI listener"));
-        assert!(up, "wireguard-go does not come up");
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self(child)
-    }
-}
-
-impl Drop for Plane {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
+    vyr_space::can_carry(test)
 }
 
 /// A site with one server, that server, and a client with a tunnel to it.
@@ -77,7 +30,8 @@ pub(crate) struct Office {
     pub(crate) link: String,
     pub(crate) client_link: String,
     pub(crate) keys: [(String, String); 3],
-    _planes: [Plane; 2],
+    /// The server's, the client's, and whatever a test adds.
+    pub(crate) planes: Vec<Plane>,
 }
 
 impl Office {
@@ -91,14 +45,14 @@ impl Office {
         // Sockets of all data planes are in one directory, other runs have other numbers.
         let name = format!("{tag}{}", std::process::id() % 10_000);
         let (link, client_link) = (format!("vyr-{name}"), format!("c{name}"));
-        let planes = [Plane::start(&server, &link), Plane::start(&client, &client_link)];
+        let planes = vec![Plane::start(&server, &link), Plane::start(&client, &client_link)];
         let directory = tempfile::tempdir().expect("a temporary directory");
         let keys = [(); 3].map(|()| {
             let private = client.run("wg", &["genkey"], "").expect("wg is there");
             let public = client.run("wg", &["pubkey"], &private).expect("wg is there");
             (private.trim().to_owned(), public.trim().to_owned())
         });
-        let office = Self { directory, server, client, link, client_link, keys, _planes: planes };
+        let office = Self { directory, server, client, link, client_link, keys, planes };
         office.write(&name);
         office
     }
@@ -108,39 +62,10 @@ impl Office {
         self.vyr(&["key", "new", "op"]);
         let operator = fs::read_to_string(self.path("data/keys/op.pub")).expect("a key");
         fs::create_dir_all(self.path("site")).expect("a directory");
-        let site = format!(
-            r#"version = 1
-name = "office"
-prefix = "fd3a:91c2:77e0::/48"
-
-[operators]
-threshold = 1
-from = ["192.168.77.0/24"]
-
-[servers.nas]
-management = ["{SERVER}"]
-roles = ["r"]
-
-[interfaces.{name}]
-role = "r"
-lan = ["192.168.77.0/24"]
-internet = false
-ipv6 = true
-
-[interfaces.{name}.at.nas]
-endpoint = "{SERVER}"
-port = 51820
-public_key = "{own}"
-vpn = ["10.21.0.0/24", "fd3a:91c2:77e0:21::/64"]
-
-[profiles.split]
-lan = true
-internet = false
-
-[constraints]
-{name} = ["split"]
-"#
-        );
+        let lan = "192.168.77.0/24";
+        let (server, public_key) = (SERVER, own.as_str());
+        let site = Site { name, server, operators: lan, lan, public_key, recovery: &[] };
+        let site = site.to_string();
         fs::write(self.path("site/site.toml"), site).expect("written");
         let line = format!("op@office namespaces=\"vyr-plan\" {operator}");
         fs::write(self.path("site/operators.allowed_signers"), line).expect("written");
@@ -222,16 +147,22 @@ internet = false
         self.path("site").to_str().expect("UTF-8").to_owned()
     }
 
-    /// Gives the client its side of the tunnel, as its configuration would.
-    pub(crate) fn connect(&self, plan: &str) {
-        let server = self.vyr(&["server", "key", &self.link]);
+    /// The IPv4 address of a device in a plan.
+    pub(crate) fn address(&self, plan: &str, id: &str) -> String {
         let hex = plan.trim_start_matches("sha256:");
         let plan = fs::read(self.path(&format!("site/plans/{hex}.json"))).expect("a plan");
         let plan: serde_json::Value = serde_json::from_slice(&plan).expect("JSON");
-        let addresses = &plan["clients"][0]["addresses"][0]["addresses"];
-        let all = addresses.as_array().expect("a list").iter().filter_map(|of| of.as_str());
-        let address = all.map(|of| of.split('/').next().unwrap_or(of)).find(|of| of.contains('.'));
-        let address = address.expect("an address").to_owned();
+        let mut clients = plan["clients"].as_array().expect("a list").iter();
+        let client = clients.find(|client| client["id"] == id).expect("a device");
+        let all = client["addresses"][0]["addresses"].as_array().expect("a list").iter();
+        let mut all = all.filter_map(|of| of.as_str()?.split('/').next());
+        all.find(|of| of.contains('.')).expect("an address").to_owned()
+    }
+
+    /// Gives the client its side of the tunnel, as its configuration would.
+    pub(crate) fn connect(&self, plan: &str) {
+        let server = self.vyr(&["server", "key", &self.link]);
+        let address = self.address(plan, "ana");
         let private = self.path("client.key");
         fs::write(&private, &self.keys[0].0).expect("written");
         let set = [

@@ -5,8 +5,9 @@ use std::process::{Command, Output};
 
 use vyr_plan::Plan;
 use vyr_plan::render::{self, Form, PrivateKey};
+use vyr_space::not_run;
 
-use crate::place::{not_run, office};
+use crate::place::office;
 
 /// A pair of keys that nobody uses.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRcbbHf9aPyfy2PL00dHmzSo=";

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
-
-use crate::apply::Plane;
-use crate::place::{Namespace, not_run};
+use vyr_space::{Namespace, Plane, not_run};
 
 /// Where Debian and others put it: it wants to be started by its whole name.
 const SSHD: &str = "/usr/sbin/sshd";

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
+use vyr_space::{Namespace, Plane, not_run};
 
-use crate::apply::{HANG, Plane, until};
-use crate::place::not_run;
+use crate::apply::{HANG, until};
 use crate::town::{ROUTER, Town, can_build, files};
 
 /// The digest of a host, as `vyr drift` found it.
-fn found(town: &Town, space: &crate::place::Namespace, data: &str) -> String {
+fn found(town: &Town, space: &Namespace, data: &str) -> String {
     let drift = ["drift", "--json", "--machine", "nas", "--backend", "userspace"];
     let body: Value = serde_json::from_str(&town.vyr(space, data, &drift)).expect("JSON");
     assert_eq!(body["wanted"], body["found"], "it is as its plan says");
@@ -494,7 +494,7 @@ fn a_node_that_still_answers_is_not_rebuilt() {
         assert!(!town.path("new/network/plan.json").exists());
     }
     // From behind a router it is a connection that is refused, or taken.
-    let far = crate::place::Namespace::make().expect("it was made before");
+    let far = Namespace::make().expect("it was made before");
     old.ip("link add far0 type veth peer name far1\naddress add 10.99.0.1/24 dev far0\nlink set far0 up\n");
     old.ip(&format!("link set far1 netns {}\n", far.id()));
     far.ip("link set lo up\naddress add 10.99.0.2/24 dev far1\nlink set far1 up\nroute add default via 10.99.0.1\n");

@@ -12,24 +12,24 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use vyr_space::not_run;
 
 use crate::apply::{HANG, Office, can, until};
-use crate::place::not_run;
 
 /// Ana's first key, Ben's, and Ana's second.
-const OLD: usize = 0;
-const BEN: usize = 1;
-const NEW: usize = 2;
+pub(crate) const OLD: usize = 0;
+pub(crate) const BEN: usize = 1;
+pub(crate) const NEW: usize = 2;
 
-const STAGED: [(&str, usize, &str); 3] =
+pub(crate) const STAGED: [(&str, usize, &str); 3] =
     [("ana", OLD, "active"), ("ana", NEW, "staged"), ("ben", BEN, "active")];
 const AFTER: [(&str, usize, &str); 3] =
     [("ana", OLD, "retired"), ("ana", NEW, "active"), ("ben", BEN, "active")];
 
-const HOST: [&str; 4] = ["--machine", "nas", "--backend", "userspace"];
+pub(crate) const HOST: [&str; 4] = ["--machine", "nas", "--backend", "userspace"];
 
 /// A command that runs on; it is ended with the test.
-struct Watch(Child);
+pub(crate) struct Watch(Child);
 
 impl Drop for Watch {
     fn drop(&mut self) {
@@ -40,7 +40,7 @@ impl Drop for Watch {
 
 impl Office {
     /// Who has which addresses, by number of our keys, as `wg` tells it; none: no such peer.
-    fn holders(&self) -> [Option<Vec<String>>; 3] {
+    pub(crate) fn holders(&self) -> [Option<Vec<String>>; 3] {
         let told = self.server.run("wg", &["show", &self.link, "allowed-ips"], "").expect("a link");
         [OLD, BEN, NEW].map(|at| {
             let line = told.lines().find(|line| line.starts_with(&self.keys[at].1))?;
@@ -49,7 +49,15 @@ impl Office {
         })
     }
 
-    fn has(&self, at: usize) -> bool {
+    /// Whether the old key has the addresses, and whether the new one does: asked at once, because a
+    /// data plane may be doing what somebody told it who is dead by now.
+    pub(crate) fn old_and_new(&self) -> (bool, bool) {
+        let holders = self.holders();
+        let has = |at: usize| holders[at].as_ref().is_some_and(|addresses| addresses.len() == 2);
+        (has(OLD), has(NEW))
+    }
+
+    pub(crate) fn has(&self, at: usize) -> bool {
         self.holders()[at].as_ref().is_some_and(|addresses| addresses.len() == 2)
     }
 
@@ -73,7 +81,7 @@ impl Office {
     }
 
     /// Packets until a key has shaken hands.
-    fn shakes(&self, at: usize) {
+    pub(crate) fn shakes(&self, at: usize) {
         self.uses(at);
         until("a handshake", || {
             self.answers();
@@ -117,7 +125,7 @@ impl Office {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    fn watch(&self) -> Watch {
+    pub(crate) fn watch(&self) -> Watch {
         let start = || {
             let mut command =
                 self.command(&[&["client", "move", "--watch"], HOST.as_slice()].concat());
@@ -131,7 +139,7 @@ impl Office {
         Watch(child)
     }
 
-    fn drift(&self) -> String {
+    pub(crate) fn drift(&self) -> String {
         let output = self.output(&[&["drift"], HOST.as_slice()].concat());
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -145,7 +153,7 @@ impl Office {
 }
 
 /// Packets that were sent and those that were answered, from what `ping` says at its end.
-fn counted(said: &str) -> (u32, u32) {
+pub(crate) fn counted(said: &str) -> (u32, u32) {
     let line = said.lines().find(|line| line.contains("packets transmitted"));
     let line = line.unwrap_or_else(|| panic!("{said}"));
     let numbers: Vec<u32> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
@@ -320,7 +328,7 @@ fn who_dies_while_a_key_takes_over_leaves_it_with_one_of_both() {
         }
         child.kill().expect("ours");
         child.wait().expect("ours");
-        let (has_old, has_new) = (office.has(OLD), office.has(NEW));
+        let (has_old, has_new) = office.old_and_new();
         assert!(has_old != has_new, "round {round}: {:?}", office.holders());
         match (has_old, moved.exists()) {
             (true, false) => old += 1,

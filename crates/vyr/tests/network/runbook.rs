@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::apply::Plane;
-use crate::place::Namespace;
+use vyr_space::{Namespace, Plane};
+
 use crate::town::{ROUTER, Town, can_build};
 
 const RUNBOOK: &str = include_str!("../../../../docs/recovery.md");

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use vyr_space::{Namespace, Plane, Site, not_run};
 
-use crate::apply::{Plane, can, until};
-use crate::place::{Namespace, not_run};
+use crate::apply::{can, until};
 
 /// The router's own addresses: towards its clients, and on the network behind it.
 pub(crate) const ROUTER: &str = "192.168.77.5";
@@ -140,43 +140,15 @@ impl Town {
         self.private("backup.age", &format!("# made for a test\n{secret}\n"));
         let backup = fs::read_to_string(self.path("backup.pub")).expect("a key");
         let own = self.router_key();
-        let site = format!(
-            r#"version = 1
-name = "office"
-prefix = "fd3a:91c2:77e0::/48"
-
-[operators]
-threshold = 1
-from = ["192.168.77.0/24"]
-
-[recovery]
-recipients = ["{recipient}", "{}"]
-
-[servers.nas]
-management = ["{ROUTER}"]
-roles = ["r"]
-
-[interfaces.{name}]
-role = "r"
-lan = ["192.168.78.0/24"]
-internet = false
-ipv6 = true
-
-[interfaces.{name}.at.nas]
-endpoint = "{ROUTER}"
-port = 51820
-public_key = "{own}"
-vpn = ["10.21.0.0/24", "fd3a:91c2:77e0:21::/64"]
-
-[profiles.split]
-lan = true
-internet = false
-
-[constraints]
-{name} = ["split"]
-"#,
-            backup.trim()
-        );
+        let site = Site {
+            name,
+            server: ROUTER,
+            operators: "192.168.77.0/24",
+            lan: "192.168.78.0/24",
+            public_key: &own,
+            recovery: &[&recipient, backup.trim()],
+        };
+        let site = site.to_string();
         fs::write(self.path("site/site.toml"), site).expect("written");
         let signer = |who: &str, key: &str, what: &str| {
             let public = fs::read_to_string(self.path(&format!("{key}.pub"))).expect("a key");

@@ -168,6 +168,58 @@ fn each_process_holds_what_it_needs_and_nothing_else() {
 }
 
 #[test]
+fn machines_is_there_for_what_is_left_and_has_three_rights() {
+    let place = Place::new();
+    // A machine of an earlier life, whose end nobody has heard of.
+    let left = place.data().join("machines/old");
+    fs::create_dir_all(&left).expect("room");
+    let record = r#"{"version":1,"id":"old","uid":null,"mark":"vyr-0","ran":true,"ended":null}"#;
+    fs::write(left.join("instance.json"), record).expect("room");
+    if rustix::process::geteuid().is_root() {
+        for path in [left.clone(), left.join("instance.json")] {
+            std::os::unix::fs::chown(path, Some(60805), Some(60805)).expect("root may");
+        }
+    }
+    block(async {
+        let daemon = place.ready().await;
+        let machines = daemon.process("machines", None).await;
+        let ended = until("the end on disk", async || {
+            let record = fs::read_to_string(left.join("instance.json")).ok()?;
+            record.contains("\"ended\":{").then_some(record)
+        });
+        assert!(ended.await.contains("Unknown"), "nobody saw how");
+        if rustix::process::geteuid().is_root() {
+            is_nobody_else(machines, 60805, "machines");
+            // CAP_KILL, CAP_SETGID and CAP_SETUID.
+            for set in ["CapPrm", "CapEff", "CapBnd"] {
+                assert_eq!(status_of(machines, set), "00000000000000e0", "{set} of machines");
+            }
+            for set in ["CapInh", "CapAmb"] {
+                assert_eq!(status_of(machines, set), "0000000000000000", "{set} of machines");
+            }
+        } else {
+            has_nothing(machines, "machines");
+        }
+        assert_eq!(status_of(machines, "NoNewPrivs"), "1");
+        assert_eq!(status_of(machines, "Seccomp"), "2");
+        let listening = listening();
+        // Nobody but root looks into a process that may hold secrets.
+        if rustix::process::geteuid().is_root() {
+            for to in open_files(machines).values() {
+                assert!(inode_of_socket(to).is_none_or(|inode| !listening.contains(&inode)));
+                let own = place.data().canonicalize().expect("data").join("machines");
+                assert!(!to.starts_with(place.data()) || to.starts_with(own), "{}", to.display());
+            }
+        }
+        // It is started again when it is killed, and it ends with the node.
+        crate::place::kill(machines);
+        let next = daemon.process("machines", Some(machines)).await;
+        daemon.kill();
+        assert!(crate::place::ends(next, crate::place::HANG), "it outlives the node");
+    });
+}
+
+#[test]
 fn the_compiler_holds_one_module_and_nothing_else() {
     // Functions enough to compile for longer than it takes to look at the process.
     let body = "(i32.add (i32.mul (local.get 0) (i32.const 3)) (local.get 0))".to_owned();

@@ -117,6 +117,7 @@ fn systemd_accepts_the_unit() {
     const TEST: &str = "uninstall::systemd_accepts_the_unit";
     accepted(TEST, include_str!("../../../../contrib/vyr.service"));
     accepted(TEST, include_str!("../../../../contrib/vyr-network.service"));
+    accepted(TEST, include_str!("../../../../contrib/vyr-client-watch.service"));
 }
 
 fn accepted(test: &str, unit: &str) {

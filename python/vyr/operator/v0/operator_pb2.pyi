@@ -187,6 +187,224 @@ class PutBlobResponse(_message.Message):
     bytes: int
     def __init__(self, digest: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
 
+class DeployPart(_message.Message):
+    __slots__ = ("head", "plan", "sealed")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    head: DeployHead
+    plan: bytes
+    sealed: bytes
+    def __init__(self, head: _Optional[_Union[DeployHead, _Mapping]] = ..., plan: _Optional[bytes] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+
+class DeployHead(_message.Message):
+    __slots__ = ("node", "approvals")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    approvals: _containers.RepeatedCompositeFieldContainer[Approval]
+    def __init__(self, node: _Optional[str] = ..., approvals: _Optional[_Iterable[_Union[Approval, _Mapping]]] = ...) -> None: ...
+
+class Approval(_message.Message):
+    __slots__ = ("text", "signature")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    text: bytes
+    signature: bytes
+    def __init__(self, text: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class DeployStep(_message.Message):
+    __slots__ = ("deploy", "plan_digest", "node", "approvers", "said", "outcome", "why")
+    DEPLOY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    APPROVERS_FIELD_NUMBER: _ClassVar[int]
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    deploy: str
+    plan_digest: str
+    node: str
+    approvers: _containers.RepeatedScalarFieldContainer[str]
+    said: str
+    outcome: str
+    why: str
+    def __init__(self, deploy: _Optional[str] = ..., plan_digest: _Optional[str] = ..., node: _Optional[str] = ..., approvers: _Optional[_Iterable[str]] = ..., said: _Optional[str] = ..., outcome: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class GetDeployReceiptRequest(_message.Message):
+    __slots__ = ("deploy",)
+    DEPLOY_FIELD_NUMBER: _ClassVar[int]
+    deploy: str
+    def __init__(self, deploy: _Optional[str] = ...) -> None: ...
+
+class GetServicesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Services(_message.Message):
+    __slots__ = ("node", "plan_digest", "epoch", "deploying", "stuck", "slots", "now_ms")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYING_FIELD_NUMBER: _ClassVar[int]
+    STUCK_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    plan_digest: str
+    epoch: int
+    deploying: str
+    stuck: str
+    slots: _containers.RepeatedCompositeFieldContainer[Slot]
+    now_ms: int
+    def __init__(self, node: _Optional[str] = ..., plan_digest: _Optional[str] = ..., epoch: _Optional[int] = ..., deploying: _Optional[str] = ..., stuck: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., now_ms: _Optional[int] = ...) -> None: ...
+
+class Slot(_message.Message):
+    __slots__ = ("slot", "release", "because", "because_word", "instances")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_WORD_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    slot: str
+    release: str
+    because: str
+    because_word: str
+    instances: _containers.RepeatedCompositeFieldContainer[Instance]
+    def __init__(self, slot: _Optional[str] = ..., release: _Optional[str] = ..., because: _Optional[str] = ..., because_word: _Optional[str] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ...) -> None: ...
+
+class Instance(_message.Message):
+    __slots__ = ("instance", "slot", "release", "image_digest", "state", "since_ms", "restarts", "reason", "said", "serving", "address")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    slot: str
+    release: str
+    image_digest: str
+    state: str
+    since_ms: int
+    restarts: int
+    reason: str
+    said: str
+    serving: bool
+    address: str
+    def __init__(self, instance: _Optional[str] = ..., slot: _Optional[str] = ..., release: _Optional[str] = ..., image_digest: _Optional[str] = ..., state: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., said: _Optional[str] = ..., serving: bool = ..., address: _Optional[str] = ...) -> None: ...
+
+class ReadLogRequest(_message.Message):
+    __slots__ = ("target", "follow")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    follow: bool
+    def __init__(self, target: _Optional[str] = ..., follow: bool = ..., **kwargs) -> None: ...
+
+class LogLine(_message.Message):
+    __slots__ = ("instance", "number", "unix_nano", "stream", "line", "cut", "dropped")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    number: int
+    unix_nano: int
+    stream: str
+    line: bytes
+    cut: bool
+    dropped: int
+    def __init__(self, instance: _Optional[str] = ..., number: _Optional[int] = ..., unix_nano: _Optional[int] = ..., stream: _Optional[str] = ..., line: _Optional[bytes] = ..., cut: bool = ..., dropped: _Optional[int] = ...) -> None: ...
+
+class ExecInput(_message.Message):
+    __slots__ = ("start", "data", "end", "resize", "signal")
+    START_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    start: ExecStart
+    data: bytes
+    end: bool
+    resize: Window
+    signal: int
+    def __init__(self, start: _Optional[_Union[ExecStart, _Mapping]] = ..., data: _Optional[bytes] = ..., end: bool = ..., resize: _Optional[_Union[Window, _Mapping]] = ..., signal: _Optional[int] = ...) -> None: ...
+
+class ExecStart(_message.Message):
+    __slots__ = ("target", "argv", "env", "user", "workdir", "terminal")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    ARGV_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    argv: _containers.RepeatedScalarFieldContainer[str]
+    env: _containers.ScalarMap[str, str]
+    user: str
+    workdir: str
+    terminal: Window
+    def __init__(self, target: _Optional[str] = ..., argv: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., terminal: _Optional[_Union[Window, _Mapping]] = ...) -> None: ...
+
+class Window(_message.Message):
+    __slots__ = ("rows", "columns")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    columns: int
+    def __init__(self, rows: _Optional[int] = ..., columns: _Optional[int] = ...) -> None: ...
+
+class ExecOutput(_message.Message):
+    __slots__ = ("instance", "stdout", "stderr", "end")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    stdout: bytes
+    stderr: bytes
+    end: ExecEnd
+    def __init__(self, instance: _Optional[str] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., end: _Optional[_Union[ExecEnd, _Mapping]] = ...) -> None: ...
+
+class ExecEnd(_message.Message):
+    __slots__ = ("code", "signal", "failed")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    signal: int
+    failed: str
+    def __init__(self, code: _Optional[int] = ..., signal: _Optional[int] = ..., failed: _Optional[str] = ...) -> None: ...
+
+class SetSlotRequest(_message.Message):
+    __slots__ = ("slot", "wish")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    WISH_FIELD_NUMBER: _ClassVar[int]
+    slot: str
+    wish: str
+    def __init__(self, slot: _Optional[str] = ..., wish: _Optional[str] = ...) -> None: ...
+
+class SetSlotResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ListStatesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -15,10 +15,10 @@ use vyr_artifact::{AllowedSigners, TrustPolicy};
 use vyr_net::words::{self, Bytes, FRAME_BYTES_MAX};
 use zeroize::Zeroizing;
 
-use super::identity::{Identities, identities};
 use super::open::look;
 use super::rebuild::{Opener, RebuildRequest, rebuild};
 use super::{Rebuilt, RecoveryError};
+use crate::age_keys::{Identities, identities};
 use crate::data_dir::replace;
 use crate::{DataDir, Result};
 

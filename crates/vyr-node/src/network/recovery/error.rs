@@ -9,6 +9,8 @@ use vyr_base::{Category, Digest, Problem};
 use vyr_plan::bundle::BundleError;
 use vyr_plan::{ApprovalError, PlanError, Violation};
 
+use crate::AgeKeyError;
+
 /// Why there is no bundle, or why it was not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,28 +43,15 @@ pub enum RecoveryError {
     /// Nobody could open it.
     #[error("the plan {0} names nobody who can open a bundle")]
     NoRecipients(Digest),
-    /// A recipient that cannot be encrypted to.
-    #[error("nothing can be encrypted to {recipient}: {why}")]
-    Recipient {
-        /// As the plan has it.
-        recipient: String,
-        /// Why.
-        why: String,
-    },
+    /// A key that does not encrypt, or that opens nothing.
+    #[error(transparent)]
+    Key(#[from] AgeKeyError),
     /// The approvals were never kept here.
     #[error("who approved the plan {0} is not known on this host")]
     NoApprovals(Digest),
     /// Nobody who counts signed it.
     #[error("the bundle is not trusted: {0}")]
     Untrusted(TrustError),
-    /// The file with the key that opens it.
-    #[error("{path} opens nothing: {why}")]
-    Identity {
-        /// The file.
-        path: PathBuf,
-        /// Why; never what is in it.
-        why: String,
-    },
     /// It is for others.
     #[error("no key of {0} opens the bundle")]
     NotForUs(PathBuf),
@@ -122,6 +111,7 @@ impl Problem for RecoveryError {
     fn category(&self) -> Category {
         match self {
             Self::Bundle(e) => e.category(),
+            Self::Key(e) => e.category(),
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Category::NotFound,
                 io::ErrorKind::PermissionDenied => Category::Auth,
@@ -140,8 +130,6 @@ impl Problem for RecoveryError {
             Self::Approval(e) => e.category(),
             Self::TooLarge { .. }
             | Self::NoRecipients(_)
-            | Self::Recipient { .. }
-            | Self::Identity { .. }
             | Self::Lacks(_)
             | Self::Disagrees(_)
             | Self::Broken(_) => Category::Usage,
@@ -151,6 +139,7 @@ impl Problem for RecoveryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Bundle(e) => return e.hint(),
+            Self::Key(e) => return e.hint(),
             Self::TooLarge { .. } => {
                 "make it with vyr bundle --digests-only, or copy it there and rebuild there".into()
             }
@@ -159,13 +148,9 @@ impl Problem for RecoveryError {
             Self::NoRecipients(_) => {
                 "write [recovery] recipients = [\"age1..\"] into site.toml, then plan and apply".into()
             }
-            Self::Recipient { .. } => "an age1.. recipient or an ssh-ed25519 public key".into(),
             Self::NoApprovals(digest) => format!("vyr apply {digest} keeps them, and changes nothing"),
             Self::Untrusted(_) => {
                 "--trust FILE needs a line for who signed, with namespaces=\"vyr-bundle\" or none".into()
-            }
-            Self::Identity { .. } => {
-                "an age identity file or an unencrypted ssh-ed25519 private key, chmod 600".into()
             }
             Self::NotForUs(_) => "who can open it is in [recovery] recipients of the site".into(),
             Self::OtherMachine { .. } => "take that machine's own bundle".into(),

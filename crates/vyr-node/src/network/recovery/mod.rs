@@ -20,7 +20,6 @@
 
 mod carried;
 mod error;
-mod identity;
 mod open;
 mod rebuild;
 mod seal;

@@ -14,7 +14,7 @@ use vyr_plan::bundle::{BundleError, CONTENTS_BYTES_MAX, Contents, HEAD_BYTES_MAX
 use zeroize::Zeroizing;
 
 use super::RecoveryError;
-use super::identity::Identities;
+use crate::age_keys::Identities;
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;

@@ -19,9 +19,9 @@ use vyr_plan::{Approver, Plan, Root, approve, prove};
 use zeroize::Zeroizing;
 
 use super::carried::OneFile;
-use super::identity::{Identities, identities};
 use super::open::{Inside, Small, look};
 use super::{RecoveryError, twin};
+use crate::age_keys::{Identities, identities};
 use crate::data_dir::{replace, write_once};
 use crate::network::change::{Authority, newer};
 use crate::network::record::Lock;

@@ -18,9 +18,9 @@ use vyr_plan::plan::Machine;
 use zeroize::Zeroizing;
 
 use super::RecoveryError;
-use super::identity::encryptor;
 use super::open::Small;
 use super::rebuild::{judge, key_text};
+use crate::age_keys::encryptor;
 use crate::keys::SigningKey;
 use crate::network::{Network, NetworkError};
 use crate::{DataDir, Result};
@@ -134,7 +134,9 @@ pub fn bundle(data: &DataDir, request: &BundleRequest<'_>) -> Result<Bundled> {
     if request.out.exists() {
         return Err(RecoveryError::Exists(request.out.to_owned()).into());
     }
-    let encryptor = encryptor(digest, &plan.recovery)?;
+    let encryptor = encryptor(plan.recovery.iter().map(String::as_str))
+        .map_err(RecoveryError::from)?
+        .ok_or(RecoveryError::NoRecipients(digest))?;
     let mut small = gather(data, &network, request, (&plan, machine), digest, bytes)?;
     drop(lock);
     // What cannot be rebuilt is not written.

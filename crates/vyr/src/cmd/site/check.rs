@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use vyr_base::{Category, Digest, Place};
+use vyr_base::{Category, Diagnostic, Digest, Place};
 use vyr_node::Result;
+use vyr_plan::services::{SERVICES_INVARIANTS, ServicesPlan};
 use vyr_plan::{INVARIANTS, Outcome, SinglePoint, single_points};
 
+use super::services::compiled_if_any;
 use super::{Compiled, Refused, Site, compiled, refuse};
 use crate::cli::CheckArgs;
 use crate::output::{self, Out};
@@ -22,6 +24,58 @@ struct Checked<'a> {
     contracts: &'a [Outcome],
     #[serde(skip_serializing_if = "Option::is_none")]
     single_points: Option<Vec<Single>>,
+    /// Absent: the site has no services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<CheckedServices<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckedServices<'a> {
+    plan_digest: Digest,
+    services: usize,
+    slots: usize,
+    nodes: usize,
+    invariants: usize,
+    warnings: Vec<&'a Diagnostic>,
+}
+
+impl<'a> CheckedServices<'a> {
+    fn of(compiled: &'a Compiled<ServicesPlan>) -> Self {
+        let plan = &compiled.plan;
+        Self {
+            plan_digest: compiled.digest,
+            services: plan.services.len(),
+            slots: plan.placements.len(),
+            nodes: plan.nodes.len(),
+            invariants: SERVICES_INVARIANTS.len(),
+            warnings: compiled.intent.warnings().collect(),
+        }
+    }
+}
+
+/// Both plans of a site; the second one if it has services.
+type Both = (Compiled, Option<Compiled<ServicesPlan>>);
+
+/// Compiles both, or says what is wrong with either, each thing once.
+fn both(site: &Site) -> Result<std::result::Result<Both, Refused>> {
+    Ok(match (compiled(site)?, compiled_if_any(site)?) {
+        (Ok(network), Ok(services)) => Ok((network, services)),
+        (Ok(network), Err(refused)) => Err(Refused { outcomes: network.outcomes, ..refused }),
+        (Err(refused), Ok(_)) => Err(refused),
+        (Err(mut network), Err(services)) => {
+            let said = |fault: &Diagnostic| !network.faults.contains(fault);
+            let more: Vec<Diagnostic> = services.faults.into_iter().filter(said).collect();
+            network.faults.extend(more);
+            // What a person must write decides over what a command writes.
+            let usage = [network.category, services.category].contains(&Category::Usage);
+            if usage {
+                network.category = Category::Usage;
+            } else if services.category == Category::Conflict {
+                network.category = Category::Conflict;
+            }
+            Err(network)
+        }
+    })
 }
 
 #[derive(Serialize)]
@@ -34,7 +88,7 @@ struct Single {
 
 pub(crate) fn check(args: &CheckArgs, json: bool) -> Result<ExitCode> {
     let site = Site::find(args.site.site.as_deref())?;
-    let result = compiled(&site)?;
+    let result = both(&site)?;
     if let Some(file) = &args.junit {
         let text = junit(&result);
         let file = (file.as_os_str() != "-").then_some(file.as_path());
@@ -42,9 +96,9 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Result<ExitCode> {
         out.write(text.as_bytes())?;
         out.finish()?;
     }
-    let compiled = match result {
-        Ok(compiled) => compiled,
-        Err(refused) => return refuse(&refused, json),
+    let (compiled, services) = match &result {
+        Ok((network, services)) => (network, services.as_ref()),
+        Err(refused) => return refuse(refused, json),
     };
     let single = args.spof.then(|| {
         let points = single_points(&compiled.plan).into_iter();
@@ -62,6 +116,7 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Result<ExitCode> {
             invariants: INVARIANTS.len(),
             contracts: &compiled.outcomes,
             single_points: single,
+            services: services.map(CheckedServices::of),
         })?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -76,6 +131,14 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Result<ExitCode> {
         INVARIANTS.len(),
         compiled.outcomes.len(),
     ));
+    if let Some(services) = services {
+        services.warn();
+        let CheckedServices { services, slots, nodes, invariants, .. } =
+            CheckedServices::of(services);
+        output::say(format!(
+            "{services} services, {slots} slots on {nodes} nodes: {invariants} invariants proved"
+        ));
+    }
     if compiled.intent.signers.is_empty() {
         output::say("nobody can approve a plan yet: add a key to operators.allowed_signers");
     }
@@ -83,11 +146,12 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Result<ExitCode> {
 }
 
 /// For machines that read test results: a case for each invariant and each contract.
-fn junit(result: &std::result::Result<Compiled, Refused>) -> String {
+fn junit(result: &std::result::Result<Both, Refused>) -> String {
     let (faults, outcomes, category) = match result {
-        Ok(compiled) => (&[][..], &compiled.outcomes, None),
+        Ok((network, _)) => (&[][..], &network.outcomes, None),
         Err(refused) => (&refused.faults[..], &refused.outcomes, Some(refused.category)),
     };
+    let has_services = matches!(result, Ok((_, Some(_))));
     let mut cases = String::new();
     let mut failures = 0;
     let mut case = |class: &str, name: &str, fault: Option<String>| {
@@ -105,17 +169,20 @@ fn junit(result: &std::result::Result<Compiled, Refused>) -> String {
             }
         }
     };
-    let known = |id: &str| INVARIANTS.iter().any(|invariant| invariant.id == id);
+    let network = INVARIANTS.iter().map(|of| (of.id, of.title));
+    let services = SERVICES_INVARIANTS.iter().map(|of| (of.id, of.title));
+    // Of a site that gives no plan those of services are told that do not hold.
+    let services =
+        services.filter(|(id, _)| has_services || faults.iter().any(|fault| fault.id == *id));
+    let invariants: Vec<(&str, &str)> = network.chain(services).collect();
+    let known = |id: &str| invariants.iter().any(|(known, _)| *known == id);
     // A compilation that did not get as far proved nothing.
     let proved = category.is_none_or(|category| category != Category::Usage)
         || faults.iter().any(|fault| known(fault.id));
-    for invariant in INVARIANTS.iter().filter(|_| proved) {
-        let of: Vec<String> = faults
-            .iter()
-            .filter(|fault| fault.id == invariant.id)
-            .map(ToString::to_string)
-            .collect();
-        let name = format!("{} {}", invariant.id, invariant.title);
+    for (id, title) in invariants.iter().filter(|_| proved) {
+        let of: Vec<String> =
+            faults.iter().filter(|fault| fault.id == *id).map(ToString::to_string).collect();
+        let name = format!("{id} {title}");
         case("invariants", &name, (!of.is_empty()).then(|| of.join("\n")));
     }
     for outcome in outcomes {

@@ -1,20 +1,22 @@
 //! A site's directory: its texts, its plans, what is applied.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use vyr_base::{Category, Digest, Problem, Source};
-use vyr_node::{FileError, Result};
+use vyr_node::{FileError, Result, is_alone};
 use vyr_plan::intent::FILE_BYTES_MAX;
 use vyr_plan::plan::PLAN_BYTES_MAX;
-use vyr_plan::{Applied, Files, Plan, Signed};
+use vyr_plan::{Applied, Document, Files, Plan, Signed};
 
-/// Files in `contracts/`.
-const CONTRACT_FILES_MAX: usize = 1000;
+/// Files in `contracts/`, in `services/`, in `secrets/`.
+const FILES_MAX: usize = 1000;
+/// Bytes of a service's encrypted secrets; in clear they are 256 KiB at most.
+const SECRETS_BYTES_MAX: usize = 1 << 20;
 /// How long one command waits for another that changes the same site.
 const ALONE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an approval or a signature.
@@ -29,10 +31,12 @@ pub(crate) enum SiteError {
     NotText(PathBuf),
     #[error("{0} has more than {1} bytes")]
     TooLarge(PathBuf, usize),
-    #[error("contracts/ has more than {CONTRACT_FILES_MAX} files")]
-    TooManyContracts,
     #[error("{0} does not hold the digest of a plan")]
     Pointer(PathBuf),
+    #[error("{0}/ has more than {1} files")]
+    TooManyFiles(&'static str, usize),
+    #[error("the site has no services")]
+    NoServices,
     #[error("the plan {0} is not in plans/")]
     NoPlan(Digest),
     #[error("another command has been changing {0} for {n} s", n = ALONE_PATIENCE.as_secs())]
@@ -42,7 +46,7 @@ pub(crate) enum SiteError {
 impl Problem for SiteError {
     fn category(&self) -> Category {
         match self {
-            Self::None(_) | Self::NoPlan(_) => Category::NotFound,
+            Self::None(_) | Self::NoPlan(_) | Self::NoServices => Category::NotFound,
             Self::Busy(_) => Category::Transient,
             _ => Category::Usage,
         }
@@ -51,6 +55,7 @@ impl Problem for SiteError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::None(_) => "begin one with `vyr init`, or name it: --site DIR".into(),
+            Self::NoServices => "write one: services/NAME.toml, see docs/services.md".into(),
             Self::NotText(_) => "save it as UTF-8".into(),
             Self::Pointer(_) | Self::NoPlan(_) => "take plans/ from git as it was".into(),
             _ => return None,
@@ -102,22 +107,11 @@ impl Site {
 
     /// Nobody else changes the site's files while this lives; waits for who does now, not for ever.
     pub(crate) fn alone(&self) -> Result<Alone> {
-        let fail = |e: rustix::io::Errno| FileError::on("lock", &self.root)(e.into());
-        let directory = File::open(&self.root).map_err(FileError::on("lock", &self.root))?;
-        let end = Instant::now() + ALONE_PATIENCE;
-        loop {
-            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Alone(directory)),
-                // The kernel has no wait for such a lock that ends.
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(SiteError::Busy(self.root.clone()).into());
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(fail(e).into()),
-            }
+        let fail = |e| FileError::on("lock", &self.root)(e);
+        let directory = File::open(&self.root).map_err(fail)?;
+        match is_alone(&directory, ALONE_PATIENCE).map_err(fail)? {
+            true => Ok(Alone(directory)),
+            false => Err(SiteError::Busy(self.root.clone()).into()),
         }
     }
 
@@ -135,58 +129,81 @@ impl Site {
     /// All texts of the site.
     pub(crate) fn files(&self) -> Result<Files> {
         let site = self.source("site.toml")?;
-        let mut contracts = Vec::new();
-        for name in self.contract_names()? {
-            contracts.extend(self.source(&name)?);
+        let texts = |directory| -> Result<Vec<Source>> {
+            let mut found = Vec::new();
+            for name in self.names(directory, ".toml")? {
+                found.extend(self.source(&format!("{directory}/{name}"))?);
+            }
+            Ok(found)
+        };
+        let mut secrets = BTreeMap::new();
+        for name in self.names("secrets", ".age")? {
+            let path = format!("secrets/{name}");
+            if let Some(bytes) = self.bytes(&path, SECRETS_BYTES_MAX)? {
+                secrets.insert(name.trim_end_matches(".age").to_owned(), Digest::of(&bytes));
+            }
         }
         Ok(Files {
             site: site.ok_or_else(|| SiteError::None(self.root.clone()))?,
             clients: self.source("clients.toml")?,
             signers: self.source("operators.allowed_signers")?,
-            contracts,
+            contracts: texts("contracts")?,
+            services: texts("services")?,
+            secrets,
             lock: self.source("vyr.lock")?,
         })
     }
 
-    fn contract_names(&self) -> Result<Vec<String>> {
-        let directory = self.path("contracts");
-        let entries = match fs::read_dir(&directory) {
+    /// The names of the files in a directory that may be absent, sorted.
+    fn names(&self, directory: &'static str, end: &str) -> Result<Vec<String>> {
+        let path = self.path(directory);
+        let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(FileError::on("read", &directory)(e).into()),
+            Err(e) => return Err(FileError::on("read", &path)(e).into()),
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(FileError::on("read", &directory))?;
+            let entry = entry.map_err(FileError::on("read", &path))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".toml") && !name.starts_with('.') {
-                names.push(format!("contracts/{name}"));
+            if name.ends_with(end) && !name.starts_with('.') {
+                names.push(name);
             }
-            if names.len() > CONTRACT_FILES_MAX {
-                return Err(SiteError::TooManyContracts.into());
+            if names.len() > FILES_MAX {
+                return Err(SiteError::TooManyFiles(directory, FILES_MAX).into());
             }
         }
         names.sort();
         Ok(names)
     }
 
-    /// The plan that was confirmed last; none: the empty plan.
+    /// The network plan that was confirmed last; none: the empty plan.
     pub(crate) fn applied(&self) -> Result<Option<Applied>> {
-        let pointer = self.path("plans/applied.network");
+        self.applied_of()
+    }
+
+    /// The plan of a kind that was confirmed last; none: the empty plan.
+    pub(crate) fn applied_of<P: Document>(&self) -> Result<Option<Applied<P>>> {
+        let pointer = self.path(&format!("plans/applied.{}", P::KIND.as_str()));
         let Some(bytes) = read_bounded(&pointer, 256)? else { return Ok(None) };
         let text = String::from_utf8(bytes).unwrap_or_default();
         let Ok(digest) = text.trim_end().parse::<Digest>() else {
             return Err(SiteError::Pointer(pointer).into());
         };
-        let plan = self.plan(&digest)?;
+        let plan = self.plan_of(&digest)?;
         Ok(Some(Applied { digest, plan }))
     }
 
-    /// A plan of `plans/`, checked against its digest.
+    /// A network plan of `plans/`, checked against its digest.
     pub(crate) fn plan(&self, digest: &Digest) -> Result<Plan> {
+        self.plan_of(digest)
+    }
+
+    /// A plan of a kind, of `plans/`, checked against its digest.
+    pub(crate) fn plan_of<P: Document>(&self, digest: &Digest) -> Result<P> {
         let path = self.path(&format!("plans/{}.json", digest.hex()));
         let bytes = read_bounded(&path, PLAN_BYTES_MAX)?.ok_or(SiteError::NoPlan(*digest))?;
-        Ok(Plan::parse_as(&bytes, digest)?)
+        Ok(P::parse_as(&bytes, digest)?)
     }
 
     /// The approvals of a plan.

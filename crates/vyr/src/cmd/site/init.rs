@@ -8,6 +8,7 @@ use vyr_artifact::{Namespace, render_line};
 use vyr_base::{Category, Problem};
 use vyr_node::{FileError, Result, keys};
 use vyr_plan::intent::{ClientsFile, ContractsFile, Name, SiteFile, schema};
+use vyr_service::manifest::ManifestFile;
 
 use super::directory::write_whole;
 use crate::cli::InitArgs;
@@ -49,6 +50,7 @@ pub(crate) fn schemas() -> Vec<(&'static str, String)> {
         ("site.schema.json", text(schema::<SiteFile>())),
         ("clients.schema.json", text(schema::<ClientsFile>())),
         ("contracts.schema.json", text(schema::<ContractsFile>())),
+        ("service.schema.json", text(schema::<ManifestFile>())),
     ]
 }
 

@@ -7,8 +7,12 @@ use serde::Serialize;
 use vyr_base::{Category, Problem};
 use vyr_node::Result;
 use vyr_plan::intent::{Place, Service, TextError};
-use vyr_plan::{Explanation, Matrix, explain as explained, explain_packets, matrix, svg};
+use vyr_plan::services::{ServicesPlan, explain_services};
+use vyr_plan::{
+    Applied, Explanation, Intent, Matrix, explain as explained, explain_packets, matrix, svg,
+};
 
+use super::services::compiled_if_any;
 use super::{Site, compiled, refuse};
 use crate::cli::{ExplainArgs, GraphArgs};
 use crate::output::{self, Out};
@@ -32,7 +36,7 @@ impl Problem for ExplainError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown(_) => {
-                Some("an address, prefix, rule, key, name or invariant; or FROM TO".into())
+                Some("an address, prefix, rule, key, name, slot or invariant; or FROM TO".into())
             }
             Self::Text { source, .. } => source.hint.clone(),
         }
@@ -51,7 +55,11 @@ pub(crate) fn explain(args: &ExplainArgs, json: bool) -> Result<ExitCode> {
         Err(refused) => return refuse(&refused, json),
     };
     let explanations = match &args.to {
-        None => explained(&compiled.intent, &compiled.lock, &compiled.plan, &args.id),
+        None => {
+            let mut found = explained(&compiled.intent, &compiled.lock, &compiled.plan, &args.id);
+            found.extend(of_services(&site, &compiled.intent, &args.id)?);
+            found
+        }
         Some(to) => {
             let place = |text: &str| {
                 let fail = |source| ExplainError::Text { text: text.into(), source };
@@ -80,6 +88,16 @@ pub(crate) fn explain(args: &ExplainArgs, json: bool) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the services plan knows. A site whose services do not compile still says why a slot has no
+/// node.
+fn of_services(site: &Site, intent: &Intent, id: &str) -> Result<Vec<Explanation>> {
+    let compiled = compiled_if_any(site)?.ok().flatten();
+    let plan = compiled.as_ref().map(|compiled| &compiled.plan);
+    let applied: Option<Applied<ServicesPlan>> = site.applied_of()?;
+    let applied = applied.as_ref().map(|applied| &applied.plan);
+    Ok(explain_services(intent, plan, applied, id))
 }
 
 #[derive(Serialize)]

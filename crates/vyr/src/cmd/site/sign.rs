@@ -10,12 +10,12 @@ use vyr_artifact::{AllowedSigners, KeyId, Namespace, Signature, TrustPolicy};
 use vyr_base::{Category, Digest, Problem};
 use vyr_node::keys::SigningKey;
 use vyr_node::{FileError, Result};
-use vyr_plan::plan::TrustRoot;
-use vyr_plan::{Approval, ApprovalError, Root, approve};
+use vyr_plan::services::ServicesPlan;
+use vyr_plan::{Approval, ApprovalError, Document, Plan, Root, approve};
 
 use super::directory::read_bounded;
-use super::{Compiled, Site, compiled, refuse};
-use crate::cli::SignArgs;
+use super::{Compiled, OfSite, Site, refuse};
+use crate::cli::{Kind, SignArgs};
 use crate::output;
 
 /// Bytes of a text or a signature that was made elsewhere.
@@ -70,16 +70,19 @@ struct SignedPlan {
 
 pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<ExitCode> {
     let site = Site::find(args.site.site.as_deref())?;
-    let compiled = match compiled(&site)? {
+    match args.kind {
+        Kind::Network => signed::<Plan>(&site, args, json),
+        Kind::Services => signed::<ServicesPlan>(&site, args, json),
+    }
+}
+
+fn signed<P: OfSite>(site: &Site, args: &SignArgs, json: bool) -> Result<ExitCode> {
+    let compiled = match P::compiled(site)? {
         Ok(compiled) => compiled,
         Err(refused) => return refuse(&refused, json),
     };
     let now = Timestamp::now();
-    let lasts = SignedDuration::from_millis(i64::try_from(args.expires).unwrap_or(i64::MAX));
-    // Whole seconds: the text has one spelling, and nobody reads nanoseconds.
-    let expires = Timestamp::from_second(now.as_second().saturating_add(lasts.as_secs()))
-        .unwrap_or(Timestamp::MAX);
-    let approval = Approval { plan: compiled.digest, expires };
+    let approval = Approval { plan: compiled.digest, expires: expires(now, args.expires) };
     if args.request {
         let written = io::stdout().write_all(approval.to_text().as_bytes());
         written.map_err(FileError::on("write", Path::new("stdout")))?;
@@ -94,19 +97,53 @@ pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<ExitCode> {
         }
         _ => return Err(SignError::NoKey.into()),
     };
-    let approval = Approval::parse(&text).ok_or(SignError::NotAnApproval)?;
+    let (approval, key_id) = keep(site, &compiled, &text, &signature, now)?;
+    report(site, &compiled, &approval, &key_id, json)
+}
+
+/// Approves a plan with a key, as a step of a longer command.
+pub(crate) fn sign_first<P: OfSite>(
+    site: &Site,
+    compiled: &Compiled<P>,
+    key: &Path,
+    lasts_ms: u64,
+) -> Result<()> {
+    let now = Timestamp::now();
+    let approval = Approval { plan: compiled.digest, expires: expires(now, lasts_ms) };
+    let text = approval.to_text().into_bytes();
+    let signature = SigningKey::open(key)?.sign(Namespace::Plan, &text)?;
+    keep(site, compiled, &text, signature.as_bytes(), now).map(drop)
+}
+
+/// When an approval of now ends. Whole seconds: the text has one spelling, and nobody reads
+/// nanoseconds.
+fn expires(now: Timestamp, lasts_ms: u64) -> Timestamp {
+    let lasts = SignedDuration::from_millis(i64::try_from(lasts_ms).unwrap_or(i64::MAX));
+    Timestamp::from_second(now.as_second().saturating_add(lasts.as_secs()))
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// Writes the plan and an approval that counts.
+fn keep<P: Document>(
+    site: &Site,
+    compiled: &Compiled<P>,
+    text: &[u8],
+    signature: &[u8],
+    now: Timestamp,
+) -> Result<(Approval, KeyId)> {
+    let approval = Approval::parse(text).ok_or(SignError::NotAnApproval)?;
     if approval.plan != compiled.digest {
         let (found, plan) = (approval.plan, compiled.digest);
         return Err(SignError::Other { found, plan }.into());
     }
-    let key_id = counted(&compiled, &approval, &text, &signature, now)?;
+    let key_id = counted(compiled, &approval, text, signature, now)?;
     let hex = compiled.digest.hex();
     // The plan first: an approval of a plan that is not there would be a riddle.
     site.write(&format!("plans/{hex}.json"), &compiled.plan.to_bytes()?)?;
     let name = format!("plans/{hex}.{}", short(&key_id));
-    site.write(&format!("{name}.sig"), &signature)?;
-    site.write(&format!("{name}.approval"), &text)?;
-    report(&site, &compiled, &approval, &key_id, json)
+    site.write(&format!("{name}.sig"), signature)?;
+    site.write(&format!("{name}.approval"), text)?;
+    Ok((approval, key_id))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>> {
@@ -120,8 +157,8 @@ fn short(key_id: &KeyId) -> String {
 }
 
 /// The key of an approval that counts: for those in charge now, or for those to come.
-fn counted(
-    compiled: &Compiled,
+fn counted<P: Document>(
+    compiled: &Compiled<P>,
     approval: &Approval,
     text: &[u8],
     signature: &[u8],
@@ -131,7 +168,7 @@ fn counted(
     if approval.expires <= now {
         return Err(refuse(format!("it ended at {}", approval.expires)).into());
     }
-    let roots = [Some(&compiled.plan.trust), compiled.applied.as_ref().map(|of| &of.plan.trust)];
+    let roots = [Some(compiled.plan.trust()), compiled.applied.as_ref().map(|of| of.plan.trust())];
     let mut why = String::from("nobody may sign yet");
     for root in roots.into_iter().flatten() {
         let lines = root.operators.iter().map(|of| {
@@ -150,23 +187,19 @@ fn counted(
     Err(refuse(why).into())
 }
 
-fn report(
+fn report<P: Document>(
     site: &Site,
-    compiled: &Compiled,
+    compiled: &Compiled<P>,
     approval: &Approval,
     key_id: &KeyId,
     json: bool,
 ) -> Result<ExitCode> {
     let signed = site.approvals(&compiled.digest)?;
-    let own: &TrustRoot = &compiled.plan.trust;
     let root = match &compiled.applied {
         Some(applied) => Root::Plan(&applied.plan, applied.digest),
-        None => Root::Keys(own),
+        None => Root::Keys(compiled.plan.trust()),
     };
-    let threshold = match root {
-        Root::Plan(plan, _) => plan.trust.threshold,
-        Root::Keys(trust) => trust.threshold,
-    };
+    let threshold = root.trust().threshold;
     let verdict = approve(&compiled.plan, &compiled.digest, root, &signed, Timestamp::now());
     let (approvers, found) = match &verdict {
         Ok(approved) => {
@@ -179,7 +212,7 @@ fn report(
     let approved = verdict.is_ok();
     if json {
         output::json_line(SignedPlan {
-            kind: "network",
+            kind: P::KIND.as_str(),
             plan_digest: compiled.digest,
             signer_key_id: key_id.to_string(),
             expires: approval.expires,

@@ -9,8 +9,9 @@ use vyr_artifact::{AllowedSigners, Namespace};
 use vyr_base::{Category, Digest, Problem};
 use vyr_node::Result;
 use vyr_plan::intent::Operator;
-use vyr_plan::plan::{PLAN_BYTES_MAX, TrustRoot};
-use vyr_plan::{Approver, Plan, Root, Violation, approve, prove};
+use vyr_plan::plan::{PLAN_BYTES_MAX, TrustRoot, kind_of};
+use vyr_plan::services::{ServicesPlan, prove_services};
+use vyr_plan::{Approver, Document, Kind, Plan, Root, Violation, approve, prove};
 
 use super::directory::{approvals, read_bounded};
 use crate::output;
@@ -69,8 +70,9 @@ struct Verified {
 
 /// Whether a file is a plan, as far as its first bytes tell.
 pub(crate) fn is_plan(bytes: &[u8]) -> bool {
-    // Canonical JSON has its keys sorted, and a plan's first one is this.
-    bytes.starts_with(b"{\"clients\":")
+    // Canonical JSON has its keys sorted, and the first one of a network plan and of a services plan
+    // is this.
+    bytes.starts_with(b"{\"clients\":") || bytes.starts_with(b"{\"epoch\":")
 }
 
 pub(crate) fn run(
@@ -79,30 +81,48 @@ pub(crate) fn run(
     threshold: Option<u8>,
     json: bool,
 ) -> Result<ExitCode> {
-    let read = |path: &Path, most| -> Result<Vec<u8>> {
-        let found = read_bounded(path, most)?;
-        Ok(found.ok_or_else(|| VerifyError::Missing(path.display().to_string()))?)
-    };
     let bytes = read(file, PLAN_BYTES_MAX)?;
-    let plan = Plan::parse(&bytes)?;
-    let digest = Digest::of(&bytes);
-    let trust = trust.ok_or(VerifyError::NoTrust)?;
+    let asked = Asked { file, bytes: &bytes, trust, threshold };
+    match kind_of(&bytes) {
+        Some(Kind::Services) => verified::<ServicesPlan>(&asked, prove_services, json),
+        _ => verified::<Plan>(&asked, prove, json),
+    }
+}
+
+/// What is to be verified, and against what.
+struct Asked<'a> {
+    file: &'a Path,
+    bytes: &'a [u8],
+    trust: Option<&'a Path>,
+    threshold: Option<u8>,
+}
+
+fn read(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let found = read_bounded(path, most)?;
+    Ok(found.ok_or_else(|| VerifyError::Missing(path.display().to_string()))?)
+}
+
+fn verified<P: Document>(
+    asked: &Asked<'_>,
+    prove: impl Fn(&P, Option<&P>) -> Vec<Violation>,
+    json: bool,
+) -> Result<ExitCode> {
+    let plan = P::parse(asked.bytes)?;
+    let digest = Digest::of(asked.bytes);
+    let trust = asked.trust.ok_or(VerifyError::NoTrust)?;
     let name = trust.display().to_string();
     let known = read(trust, PLAN_BYTES_MAX)?;
     let parent;
     let keys;
     let (root, before) = if is_plan(&known) {
-        parent = Plan::parse(&known)?;
+        parent = P::parse(&known)?;
         (Root::Plan(&parent, Digest::of(&known)), Some(&parent))
     } else {
-        keys = listed(&known, &name, threshold)?;
+        keys = listed(&known, &name, asked.threshold)?;
         (Root::Keys(&keys), None)
     };
-    let needed = match root {
-        Root::Plan(plan, _) => plan.trust.threshold,
-        Root::Keys(trust) => trust.threshold,
-    };
-    let beside = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let needed = root.trust().threshold;
+    let beside = asked.file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let signed = approvals(beside.unwrap_or(Path::new(".")), &digest)?;
     let approved = approve(&plan, &digest, root, &signed, Timestamp::now())?;
     let violations = prove(&plan, before);
@@ -111,18 +131,22 @@ pub(crate) fn run(
     }
     if json {
         output::json_line(Verified {
-            kind: "network",
+            kind: P::KIND.as_str(),
             plan_digest: digest,
-            site: plan.site.to_string(),
-            epoch: plan.epoch,
-            parent: plan.parent,
+            site: plan.site().to_string(),
+            epoch: plan.epoch(),
+            parent: plan.parent(),
             threshold: needed,
             approvers: approved.approvers,
             changes_trust: approved.changes_trust,
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::print(format!("{digest} is a plan of {}, epoch {}", plan.site, plan.epoch));
+    let kind = match P::KIND {
+        Kind::Network => "a plan",
+        Kind::Services => "a services plan",
+    };
+    output::print(format!("{digest} is {kind} of {}, epoch {}", plan.site(), plan.epoch()));
     for approver in &approved.approvers {
         output::print(format!(
             "  approved by {} {} until {}",

@@ -1,0 +1,331 @@
+//! Who carries orders out: the doors of the node's other processes, each order in a thread of its own.
+//!
+//! What came of it is an event. What could be neither done nor refused is tried again after a moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use vyr_net::words::InstanceAddress;
+use vyr_plan::services::ServicesPlan;
+use vyr_service::manifest::Process;
+use vyr_service::place::SlotName;
+use vyr_service::run::{Fault, InstanceId, Order, Reason, Run, Runs, What};
+use vyr_vm::channel::words::{Network, Route};
+
+use super::desk::Desk;
+use super::engine::Input;
+use super::ingress::config;
+use super::start::{Own, start};
+use super::told::{found, images_fault};
+use super::wanted::{address, backends};
+use crate::data_dir::DataDir;
+use crate::machines::{MachineId, MachinesError, Order as MachineOrder};
+use crate::process::{Doors, Fetch, Fetched, ingress_uid};
+use crate::secrets;
+
+/// How often it is asked whether connections to an instance are left: the ingress tells who asks, and
+/// nobody by itself.
+const WATCH_PAUSE: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Hands {
+    pub(super) doors: Arc<Doors>,
+    pub(super) data: DataDir,
+    pub(super) desk: Desk,
+    pub(super) inbox: SyncSender<Input>,
+}
+
+/// What an order is carried out with, as it was when it was given.
+struct Given {
+    hands: Hands,
+    plan: Option<Arc<ServicesPlan>>,
+    node: Option<String>,
+}
+
+/// An order that was neither carried out nor refused, in words.
+type Unable = String;
+
+impl Hands {
+    /// Tells the engine; it is there as long as anybody gives orders.
+    pub(super) fn tell(&self, what: What) {
+        let _ = self.inbox.send(Input::What(what));
+    }
+
+    /// Finds the machines of an earlier life of the node.
+    pub(super) fn find(&self, run: &Run) {
+        let any = run.instances().values().any(|of| of.step.has_machine());
+        if !self.doors.machines.adopt() && !any {
+            return self.tell_later(What::Found(BTreeMap::new()));
+        }
+        let hands = self.clone();
+        spawn("vyr-found", move || {
+            loop {
+                match hands.doors.machines.list() {
+                    Ok(known) => {
+                        hands.tell(What::Found(found(&known)));
+                        // How it ended is one thing, that nothing of it runs another.
+                        let ended = known.iter().filter(|of| of.ended.is_some());
+                        let ended = ended.filter_map(|of| of.id.as_str().parse().ok());
+                        return ended.for_each(|id| hands.tell(What::Gone(id)));
+                    }
+                    Err(e) => {
+                        eprintln!("vyr api: services: cannot find machines: {e}");
+                        thread::sleep(Duration::from_secs(1));
+                    }
+                }
+            }
+        });
+    }
+
+    /// From another thread: the engine does not read what it is told while it tells itself.
+    fn tell_later(&self, what: What) {
+        let hands = self.clone();
+        spawn("vyr-told", move || hands.tell(what));
+    }
+
+    /// Carries an order out.
+    pub(super) fn give(
+        &self,
+        order: Order,
+        plan: Option<Arc<ServicesPlan>>,
+        node: Option<String>,
+        run: &Run,
+    ) {
+        let given = Given { hands: self.clone(), plan, node };
+        let again = order.clone();
+        let hands = self.clone();
+        let run = run.clone();
+        spawn("vyr-order", move || {
+            if let Err(why) = given.carry_out(order, &run) {
+                let _ = hands.inbox.send(Input::Unable(again, why));
+            }
+        });
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(e) = thread::Builder::new().name(name.into()).spawn(work) {
+        eprintln!("vyr api: services: no thread: {e}");
+    }
+}
+
+impl Given {
+    fn carry_out(&self, order: Order, run: &Run) -> Result<(), Unable> {
+        let doors = &self.hands.doors;
+        let tell = |what| self.hands.tell(what);
+        match order {
+            Order::Fetch(image) => match self.fetch(image, run) {
+                Ok(_) => tell(What::ImageReady(image)),
+                Err(fault) => tell(What::ImageFailed(image, fault)),
+            },
+            Order::Start { id, slot, runs } => match self.start(id, &slot, runs, run) {
+                Ok(()) => {}
+                Err(Start::Again) => tell(What::Gone(id)),
+                Err(Start::Fault(fault)) => tell(What::StartFailed(id, fault)),
+            },
+            Order::Publish { generation, ready } => {
+                self.publish(run, &ready)?;
+                tell(What::Published(generation));
+            }
+            Order::Watch(id) => {
+                self.watch(id)?;
+                tell(What::Drained(id));
+            }
+            Order::Stop { id, grace_ms } => {
+                let signal = self.stop_signal(id, run);
+                match doors.machines.stop(&machine(id), signal, grace_ms) {
+                    Ok(()) => {}
+                    Err(MachinesError::Unknown(_)) => tell(What::Gone(id)),
+                    // Its end is on its way.
+                    Err(MachinesError::NotRunning(_)) => {}
+                    Err(e) => return Err(e.to_string()),
+                }
+            }
+            Order::Kill(id) => match doors.machines.kill(&machine(id)) {
+                // Its end comes as an event, unless it had ended, which was told before.
+                Ok(()) => {
+                    let known = doors.machines.list().map_err(|e| e.to_string())?;
+                    let name = machine(id);
+                    if known.iter().all(|of| of.id != name || of.ended.is_some()) {
+                        tell(What::Gone(id));
+                    }
+                }
+                Err(MachinesError::Unknown(_)) => tell(What::Gone(id)),
+                Err(e) => return Err(e.to_string()),
+            },
+            Order::Forget(id) => {
+                match doors.machines.forget(&machine(id)) {
+                    Ok(()) | Err(MachinesError::Unknown(_)) => {}
+                    Err(e) => return Err(e.to_string()),
+                }
+                doors.net.detach(&id.to_string()).map_err(|e| e.to_string())?;
+                tell(What::Forgotten(id));
+            }
+            Order::Report { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, image: vyr_base::Digest, run: &Run) -> Result<Fetched, Fault> {
+        let fault = |why: String| Fault::new(Reason::ImagePullFailed, why);
+        let images = &self.hands.doors.images;
+        if let Some(found) = images.cached(&image).map_err(|e| images_fault(&e))? {
+            return Ok(found);
+        }
+        let specs = run.in_use();
+        let runs = specs.iter().find(|runs| runs.image == image);
+        let release = runs.map(|runs| runs.release.digest());
+        let entry = match release {
+            Some(release) => self.hands.desk.release(&release).map_err(|e| fault(e.to_string()))?,
+            None => None,
+        };
+        let entry = entry.ok_or_else(|| fault("no release here has it".into()))?;
+        let reference = &entry.manifest.image.reference.0;
+        let plain_http = self.hands.doors.plain_http.contains(&reference.registry);
+        let fetch =
+            Fetch { reference: reference.clone(), digest: image, plain_http, credentials: None };
+        images.fetch(&fetch, &mut |_| {}).map_err(|e| images_fault(&e))
+    }
+
+    fn start(&self, id: InstanceId, slot: &SlotName, runs: Runs, run: &Run) -> Result<(), Start> {
+        let Self { hands, plan, node } = self;
+        let fail = |reason, why: String| Start::Fault(Fault::new(reason, why));
+        let entry = hands.desk.release(&runs.release.digest());
+        let entry = entry.map_err(|e| fail(Reason::VmmStartFailed, e.to_string()))?;
+        let lost = || fail(Reason::VmmStartFailed, format!("release {} is not here", runs.release));
+        let entry = entry.ok_or_else(lost)?;
+        let process: &Process = entry.manifest.processes.get(&slot.process).ok_or_else(lost)?;
+        let image = self.fetch(runs.image, run).map_err(Start::Fault)?;
+        let secrets = match runs.secrets {
+            None => None,
+            Some(digest) => {
+                let missing = |why: String| fail(Reason::SecretsMissing, why);
+                let sealed = hands.desk.sealed(&digest).map_err(|e| missing(e.to_string()))?;
+                let sealed = sealed.ok_or_else(|| missing(format!("{digest} is not here")))?;
+                let opened = secrets::open(&hands.data, &sealed);
+                Some(opened.map_err(|e| missing(e.to_string()))?.to_bytes())
+            }
+        };
+        let here = plan.as_ref().zip(node.as_deref());
+        let address = here.and_then(|(plan, node)| address(plan, node, id)).ok_or_else(lost)?;
+        let setup = |e: String| fail(Reason::NetworkSetupFailed, e);
+        self.isolate(run, Some((id, address))).map_err(setup)?;
+        let card = hands.doors.net.attach(&id.to_string(), address);
+        let card = card.map_err(|e| setup(e.to_string()))?;
+        let own = Own {
+            hostname: format!("{}-{}-{}", slot.service, slot.process, slot.ordinal),
+            network: Some(Network {
+                mac: card.mac,
+                mtu: card.mtu,
+                ipv6: Route { address, prefix: 128, gateway: card.gateway },
+                ipv4: None,
+            }),
+            secrets: secrets.map(|bytes| bytes.to_vec()),
+        };
+        let start = start(&entry.manifest, process, &image, own);
+        let start = start.map_err(|e| fail(e.reason, e.why))?;
+        let order = MachineOrder {
+            id: machine(id),
+            root: image.disk,
+            memory_bytes: process.resources.memory_bytes,
+            vcpus: vcpus(process.resources.cpu_milli),
+            scratch_bytes: Some(process.resources.disk_bytes),
+            snapshot: None,
+            start,
+        };
+        match hands.doors.machines.start(order, Some((card.tap, card.mac))) {
+            // What becomes of it comes as events.
+            Ok(()) => Ok(()),
+            Err(MachinesError::Exists(_)) => Err(Start::Again),
+            Err(e) => Err(fail(Reason::VmmStartFailed, e.to_string())),
+        }
+    }
+
+    /// These instances may be reached, by the ingress alone: all that have a machine, and `more`.
+    fn isolate(&self, run: &Run, more: Option<(InstanceId, Ipv6Addr)>) -> Result<(), Unable> {
+        let (Some(plan), Some(node)) = (&self.plan, &self.node) else { return Ok(()) };
+        let living = run.instances().values().filter(|of| of.step.has_machine());
+        let living = living.filter_map(|of| Some((of.id, address(plan, node, of.id)?)));
+        let all: BTreeMap<InstanceId, Ipv6Addr> = living.chain(more).collect();
+        let all = all.into_iter();
+        let all = all.map(|(id, guest)| InstanceAddress { instance: id.to_string(), guest });
+        self.hands.doors.net.isolate(all.collect(), ingress_uid()).map_err(|e| e.to_string())
+    }
+
+    fn publish(&self, run: &Run, ready: &BTreeSet<InstanceId>) -> Result<(), Unable> {
+        let (Some(plan), Some(node)) = (&self.plan, &self.node) else { return Ok(()) };
+        let Some(of_node) = plan.node(node) else { return Ok(()) };
+        let ingress = &self.hands.doors.ingress;
+        // Nobody comes in, and nobody ever did.
+        if of_node.ingress.is_empty() && ingress.status().map_err(|e| e.to_string())?.is_none() {
+            return Ok(());
+        }
+        let backends = backends(plan, node, run, ready);
+        let config = config(of_node, &backends, (ingress.control(), ingress.connections_max()));
+        ingress.apply(&config).map_err(|e| said(&e))
+    }
+
+    /// Waits until the ingress has no connection to an instance. The state machine has its own
+    /// patience with that; what it decided meanwhile makes this answer a late one.
+    fn watch(&self, id: InstanceId) -> Result<(), Unable> {
+        let (Some(plan), Some(node)) = (&self.plan, &self.node) else { return Ok(()) };
+        let Some(address) = address(plan, node, id) else { return Ok(()) };
+        let ingress = &self.hands.doors.ingress;
+        while let Some(status) = ingress.status().map_err(|e| said(&e))? {
+            let of_it = status.backends.iter().filter(|of| of.address.ip() == address);
+            if of_it.map(|of| of.open).sum::<u64>() == 0 {
+                break;
+            }
+            thread::sleep(WATCH_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// The signal that asks the process of an instance to end.
+    fn stop_signal(&self, id: InstanceId, run: &Run) -> u8 {
+        const TERM: u8 = 15;
+        let Some(instance) = run.instances().get(&id) else { return TERM };
+        let runs = instance.spec.runs;
+        let entry = self.hands.desk.release(&runs.release.digest()).ok().flatten();
+        let process =
+            entry.as_ref().and_then(|of| of.manifest.processes.get(&instance.slot.process));
+        if let Some(signal) = process.and_then(|process| process.stop_signal) {
+            return signal.number();
+        }
+        let image = self.hands.doors.images.cached(&runs.image).ok().flatten();
+        image.map_or(TERM, |image| image.config.stop_signal.0)
+    }
+}
+
+/// An error and what is beneath it.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Why there is no machine.
+enum Start {
+    /// There was one of this name.
+    Again,
+    /// This.
+    Fault(Fault),
+}
+
+pub(super) fn machine(id: InstanceId) -> MachineId {
+    MachineId::new(&id.to_string()).unwrap_or_else(|_| unreachable!("16 hex digits"))
+}
+
+/// Whole processors; what is left over is soft.
+fn vcpus(milli: u32) -> u8 {
+    u8::try_from(milli.div_ceil(1000)).unwrap_or(u8::MAX).max(1)
+}

@@ -1,0 +1,272 @@
+//! The services of a node: a signed plan in, instances in microVMs out.
+//!
+//! ```text
+//! vyr deploy --operator.sock--> accept -> engine: one event after the other into vyr_service::run
+//!                                           |  ^
+//!                                    orders v  | events
+//!                  hands: images, net (TAPs, isolation), machines, ingress: a process each
+//! ```
+//!
+//! Invariants:
+//! 1. A plan is carried out only if the operators in charge approve it over the one before, its network
+//!    is there, its invariants hold and its secrets open: all of that before anything changes.
+//! 2. What the state machine decides is written down before it is done (`engine`, `desk`).
+//! 3. This module starts no process, opens no socket and speaks with no guest: the doors do.
+//!
+//! Deliberately elsewhere: what is to be done (`vyr_service::run`), what a plan says (`vyr_plan`), what a
+//! command prints (`vyr`).
+
+mod accept;
+mod desk;
+mod engine;
+mod error;
+mod hands;
+mod ingress;
+mod start;
+mod told;
+mod wanted;
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use vyr_service::place::SlotName;
+use vyr_service::run::{InstanceId, State, What};
+use vyr_vm::channel::words::{Process, Window};
+
+pub use accept::DeployRequest;
+use desk::Desk;
+pub use engine::{EndedDeploy, Taken, View};
+use engine::{Engine, Input, Shown, load};
+pub use error::ServicesError;
+use hands::{Hands, machine};
+
+use crate::data_dir::DataDir;
+use crate::machines::{Event, MachinesError};
+use crate::node::Node;
+use crate::process::Doors;
+
+/// Events that wait for the engine; who has more waits with them.
+const INBOX: usize = 1024;
+
+/// How long a machine that runs may take to be found after a start of the node, and between two looks.
+const FOUND_PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Where events of `machines` go before there is an engine, and after.
+#[derive(Debug, Clone)]
+pub(crate) struct MachineEvents(SyncSender<Input>);
+
+impl MachineEvents {
+    /// Takes an event.
+    pub(crate) fn take(&self, event: Event) {
+        for what in told::of_event(event) {
+            let _ = self.0.send(Input::What(what));
+        }
+    }
+}
+
+/// What an engine reads.
+pub(crate) struct Inbox(std::sync::mpsc::Receiver<Input>);
+
+/// The two ends of the engine's inbox: doors need one before there is an engine.
+pub(crate) fn inbox() -> (MachineEvents, Inbox) {
+    let (sender, receiver) = sync_channel(INBOX);
+    (MachineEvents(sender), Inbox(receiver))
+}
+
+/// A node's services, as callers hold them. Dropping the last one ends the engine; instances go on.
+pub struct Services {
+    inbox: SyncSender<Input>,
+    shown: Shown,
+    changed: watch::Receiver<u64>,
+    doors: Arc<Doors>,
+    desk: Desk,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        let _ = self.inbox.try_send(Input::End);
+    }
+}
+
+impl Services {
+    /// Reads what the node had, and starts the engine.
+    pub(crate) fn start(
+        data: &DataDir,
+        node: &Arc<Node>,
+        doors: Arc<Doors>,
+        (MachineEvents(sender), Inbox(inbox)): (MachineEvents, Inbox),
+    ) -> Result<Self, ServicesError> {
+        let desk = Desk::open(data.path())?;
+        let loaded = load(&desk)?;
+        let shown: Shown = Arc::new(RwLock::new(Arc::new(loaded.clone())));
+        let (turns, changed) = watch::channel(0);
+        let hands = Hands {
+            doors: Arc::clone(&doors),
+            data: data.clone(),
+            desk: desk.clone(),
+            inbox: sender.clone(),
+        };
+        let engine = Engine::new(
+            data.clone(),
+            Arc::downgrade(node),
+            desk.clone(),
+            hands,
+            inbox,
+            (Arc::clone(&shown), turns),
+            loaded,
+        )?;
+        let run = move || engine.run();
+        let started = thread::Builder::new().name("vyr-services".into()).spawn(run);
+        started.map_err(|e| ServicesError::Part(format!("cannot start a thread: {e}")))?;
+        Ok(Self { inbox: sender, shown, changed, doors, desk })
+    }
+
+    /// How everything is.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes with every turn of the engine.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// Takes a plan. Blocks until it was taken or refused, not until it is in force.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing has changed then.
+    pub fn deploy(&self, request: DeployRequest) -> Result<Taken, ServicesError> {
+        let (reply, answer) = sync_channel(1);
+        let gone = || ServicesError::Unavailable("the node is ending".into());
+        self.inbox.send(Input::Deploy(Box::new(request), reply)).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+
+    /// Stops a slot whatever the plan says, or lets it run again. Blocks for a moment.
+    ///
+    /// # Errors
+    /// There is no such slot.
+    pub fn set_slot(&self, slot: &str, halt: bool) -> Result<(), ServicesError> {
+        let missing = || ServicesError::Missing(format!("slot {slot}"));
+        let name: SlotName = slot.parse().map_err(|_| missing())?;
+        if self.view().run.why(&name).is_none() {
+            return Err(missing());
+        }
+        let what = if halt { What::Halt(name) } else { What::Resume(name) };
+        let gone = |_| ServicesError::Unavailable("the node is ending".into());
+        self.inbox.send(Input::What(what)).map_err(gone)
+    }
+
+    /// The instance that `target` means: its id, or the newest of a slot, process or service.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, target: &str, running: bool) -> Result<InstanceId, ServicesError> {
+        let view = self.view();
+        let fits = |slot: &SlotName| {
+            let slot = slot.to_string();
+            slot == target || slot.strip_prefix(target).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let instances = view.run.instances().values();
+        let wanted = instances.filter(|of| of.id.to_string() == target || fits(&of.slot));
+        let wanted = wanted.filter(|of| !running || of.step.has_machine());
+        // A ready one before one that is on its way.
+        let newest = wanted.max_by_key(|of| (of.state == State::Ready, of.number));
+        newest.map(|of| of.id).ok_or_else(|| {
+            let what = if running { "running instance" } else { "instance" };
+            ServicesError::Missing(format!("{what} of {target}"))
+        })
+    }
+
+    /// What an instance wrote; a socket of [`LogLine`](crate::machines::wire::LogLine)s. Blocks.
+    ///
+    /// # Errors
+    /// It is forgotten; `machines` is not there.
+    pub fn logs(&self, id: InstanceId, from: u64, follow: bool) -> Result<OwnedFd, ServicesError> {
+        self.doors.machines.logs(&machine(id), from, follow).map_err(|e| of_machines(&e))
+    }
+
+    /// A process beside the one of an instance; a socket of
+    /// [`ExecFrame`](crate::machines::wire::ExecFrame)s. `process` has what was asked for; what it
+    /// leaves empty is as the instance's own. Blocks.
+    ///
+    /// # Errors
+    /// It does not run; there are too many of them.
+    pub fn exec(
+        &self,
+        id: InstanceId,
+        asked: Asked,
+        terminal: Option<Window>,
+    ) -> Result<OwnedFd, ServicesError> {
+        let process = self.process(id, asked)?;
+        let until = Instant::now() + FOUND_PATIENCE;
+        loop {
+            match self.doors.machines.exec(&machine(id), process.clone(), terminal) {
+                // After a start of the node its machines are found one after the other.
+                Err(MachinesError::NotRunning(_)) if Instant::now() < until && self.runs(id) => {
+                    thread::sleep(LOOK_AGAIN);
+                }
+                done => return done.map_err(|e| of_machines(&e)),
+            }
+        }
+    }
+
+    fn runs(&self, id: InstanceId) -> bool {
+        self.view().run.instances().get(&id).is_some_and(|of| of.state == State::Ready)
+    }
+
+    fn process(&self, id: InstanceId, asked: Asked) -> Result<Process, ServicesError> {
+        let view = self.view();
+        let missing = || ServicesError::Missing(format!("instance {id}"));
+        let instance = view.run.instances().get(&id).ok_or_else(missing)?;
+        let entry = self.desk.release(&instance.spec.runs.release.digest())?.ok_or_else(missing)?;
+        let own = entry.manifest.processes.get(&instance.slot.process).ok_or_else(missing)?;
+        let image = self.doors.images.cached(&instance.spec.runs.image);
+        let image = image.map_err(|e| ServicesError::Part(e.to_string()))?.ok_or_else(missing)?;
+        let workload = start::workload(own, &image);
+        let mut process = workload.map_err(|e| ServicesError::Part(e.to_string()))?;
+        process.argv = asked.argv;
+        process.env.retain(|(name, _)| !asked.env.iter().any(|(other, _)| other == name));
+        process.env.extend(asked.env);
+        if let Some(user) = asked.user {
+            let user = image.accounts.resolve(&user);
+            let user = user.map_err(|e| ServicesError::Node(e.to_string()))?;
+            (process.uid, process.gid, process.groups) = (user.uid, user.gid, user.groups);
+        }
+        if let Some(workdir) = asked.workdir {
+            process.workdir = workdir;
+        }
+        Ok(process)
+    }
+}
+
+/// A process that somebody wants beside an instance's own.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Program and arguments; not empty.
+    pub argv: Vec<String>,
+    /// Variables beside the instance's own.
+    pub env: Vec<(String, String)>,
+    /// Whom it runs as; none: as the instance.
+    pub user: Option<String>,
+    /// Where it starts; none: as the instance.
+    pub workdir: Option<String>,
+}
+
+fn of_machines(error: &MachinesError) -> ServicesError {
+    match error {
+        MachinesError::Unknown(id) => ServicesError::Missing(format!("log of {id}")),
+        other => ServicesError::Part(other.to_string()),
+    }
+}

@@ -1,0 +1,359 @@
+//! Where these tests can run: a platform, a root disk of busybox, one snapshot of a guest that knows
+//! nothing; and a door to a process `machines` of this test's own.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use vyr_node::machines::{Event, MachineId, MachinesDoor, MachinesSettings, Order};
+use vyr_node::process::machines_alone;
+use vyr_vm::channel::words::{Process, Start};
+use vyr_vm::vmm::{Accelerator, MEMORY_MIN, Machine, Platform, Qemu, Spec, Vmm};
+
+/// An emulated guest on a busy machine; nothing here is about time.
+pub(crate) const HANG: Duration = Duration::from_secs(300);
+
+/// Of a scratch disk.
+const SCRATCH: u64 = 64 << 20;
+
+/// The programs of the root disk: busybox, under these names.
+const NAMES: &[&str] = &[
+    "sh", "cat", "dd", "echo", "head", "id", "ls", "seq", "sleep", "stat", "stty", "tail", "touch",
+    "true", "uname", "wc", "yes", "httpd", "trap", "kill",
+];
+
+/// What all tests start from.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    pub(crate) platform: PathBuf,
+    pub(crate) root: PathBuf,
+    snapshot: PathBuf,
+}
+
+/// Where the platform is made; the process that starts machines reads it in its environment.
+pub(crate) fn platform() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines/platform")
+}
+
+/// Says it, and notes it for the run as a whole.
+pub(crate) fn not_run(test: &str, why: &str) {
+    println!("not run: {why}");
+    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
+        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).expect("the log");
+        writeln!(log, "{test}: {why}").expect("room in the log");
+    }
+}
+
+/// Machines are large and processors few: one test at a time.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The base, or why there is none on this machine.
+pub(crate) fn base(test: &str) -> Option<Base> {
+    static BASE: OnceLock<Result<Base, String>> = OnceLock::new();
+    match BASE.get_or_init(make) {
+        Ok(base) => Some(base.clone()),
+        Err(why) => {
+            not_run(test, why);
+            None
+        }
+    }
+}
+
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin".into(), "/sbin".into()];
+    std::env::split_paths(&path).chain(more).any(|directory| directory.join(name).is_file())
+}
+
+fn make() -> Result<Base, String> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err("the guest is one for x86-64".into());
+    }
+    for program in ["qemu-system-x86_64", "mksquashfs", "mke2fs", "apt-get", "dpkg-deb", "zstd"] {
+        if !has_program(program) {
+            return Err(format!("{program} is not installed"));
+        }
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
+    let busybox = busybox.into_iter().find(|path| path.is_file());
+    let busybox = busybox.ok_or("busybox is not installed")?;
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines");
+    fs::create_dir_all(&base).map_err(|e| e.to_string())?;
+    // A runner may give each test a process of its own: the first one makes it for all of a run.
+    let lock = fs::File::create(base.join("lock")).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    let made = Base {
+        platform: platform(),
+        root: base.join("root.squashfs"),
+        snapshot: base.join("blank.snapshot"),
+    };
+    let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
+    let stamp = base.join("run");
+    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run) {
+        return Ok(made);
+    }
+    let _ = fs::remove_file(&stamp);
+    let mut guest = Command::new(env!("CARGO"));
+    guest
+        .args(["xtask", "guest", "--out"])
+        .arg(&made.platform)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What cargo tells this test of its package would have it build others anew.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_")) {
+            guest.env_remove(name);
+        }
+    }
+    let built = guest.output().map_err(|e| format!("the platform cannot be made: {e}"))?;
+    if !built.status.success() {
+        let said = String::from_utf8_lossy(&built.stderr);
+        let said = said.lines().next_back().unwrap_or_default().to_owned();
+        return Err(format!("the platform cannot be made: {said}"));
+    }
+    root_disk(&base, busybox, &made.root)?;
+    // A VMM of another user reads the platform by its name.
+    for path in [&base, &made.platform] {
+        open_up(path, 0o755);
+    }
+    for name in ["vmlinux", "initramfs", "guest.json"] {
+        open_up(&made.platform.join(name), 0o644);
+    }
+    boot_blank(&made, &base).map_err(|e| format!("no guest boots: {e}"))?;
+    fs::write(stamp, run).map_err(|e| e.to_string())?;
+    Ok(made)
+}
+
+fn open_up(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+fn root_disk(base: &Path, busybox: &Path, disk: &Path) -> Result<(), String> {
+    let tree = base.join("tree");
+    let _ = fs::remove_dir_all(&tree);
+    for directory in ["bin", "etc", "www", "proc", "sys", "dev", "run", "tmp"] {
+        fs::create_dir_all(tree.join(directory)).map_err(|e| e.to_string())?;
+    }
+    fs::copy(busybox, tree.join("bin/busybox")).map_err(|e| e.to_string())?;
+    for name in NAMES {
+        std::os::unix::fs::symlink("busybox", tree.join("bin").join(name))
+            .map_err(|e| e.to_string())?;
+    }
+    fs::write(tree.join("www/index.html"), "served\n").map_err(|e| e.to_string())?;
+    let _ = fs::remove_file(disk);
+    let made = Command::new("mksquashfs")
+        .arg(&tree)
+        .arg(disk)
+        .args(["-comp", "zstd", "-all-root", "-quiet", "-no-progress", "-all-time", "0"])
+        .args(["-mkfs-time", "0"])
+        .output()
+        .map_err(|e| e.to_string())?;
+    if made.status.success() { Ok(()) } else { Err("mksquashfs failed".into()) }
+}
+
+/// The one cold boot, emulated.
+fn boot_blank(made: &Base, base: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let directory = base.join("blank");
+    let spec = Spec {
+        platform: Platform::open(&made.platform)?,
+        root: fs::File::open(&made.root)?,
+        memory_bytes: MEMORY_MIN,
+        vcpus: 1,
+        scratch_bytes: Some(SCRATCH),
+        tap: None,
+        user: None,
+        cgroup: None,
+        snapshot: None,
+        mark: None,
+    };
+    let driver = Qemu::emulated("a snapshot for tests")?;
+    driver.prepare(&spec, &directory)?;
+    let machine = driver.start(spec, &directory)?;
+    let channel = machine.channel(true, HANG)?;
+    machine.snapshot(channel, &made.snapshot)?;
+    Ok(())
+}
+
+/// A data directory with a door to it, and what came out of that.
+pub(crate) struct House {
+    pub(crate) base: Base,
+    pub(crate) door: MachinesDoor,
+    pid: Box<dyn Fn() -> u32 + Send>,
+    events: Receiver<Event>,
+    snapshot: Option<PathBuf>,
+    settings: MachinesSettings,
+    /// Its machines go on.
+    left: bool,
+    directory: Rc<tempfile::TempDir>,
+}
+
+impl House {
+    /// A new one; `None` where no machine runs.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        Self::with(test, MachinesSettings::default())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with(test: &str, settings: MachinesSettings) -> Option<Self> {
+        let base = base(test)?;
+        Some(Self::over(base, settings, Rc::new(tempfile::tempdir().expect("room"))))
+    }
+
+    fn over(base: Base, settings: MachinesSettings, directory: Rc<tempfile::TempDir>) -> Self {
+        let (door, pid, events) = open(directory.path(), settings.clone());
+        let mut house =
+            Self { base, door, pid, events, snapshot: None, settings, left: false, directory };
+        // A snapshot is of one accelerator. With KVM a boot is short.
+        let can = house.door.capabilities().expect("a process").expect("machines run here");
+        if let Accelerator::Tcg(_) = can.accelerator {
+            let to = house.machines().join(".snapshots");
+            fs::create_dir_all(&to).expect("room");
+            for end in ["snapshot", "json"] {
+                let (from, to) =
+                    (house.base.snapshot.with_extension(end), to.join("blank").with_extension(end));
+                fs::copy(from, &to).expect("room");
+                open_up(&to, 0o644);
+            }
+            open_up(&to, 0o755);
+            house.snapshot = Some(to.join("blank.snapshot"));
+        }
+        house
+    }
+
+    /// Ends the process and the door, and opens the next one.
+    pub(crate) fn again(mut self) -> Self {
+        self.left = true;
+        let (base, directory) = (self.base.clone(), Rc::clone(&self.directory));
+        let settings = self.settings.clone();
+        drop(self);
+        Self::over(base, settings, directory)
+    }
+
+    /// `DATA/machines`.
+    pub(crate) fn machines(&self) -> PathBuf {
+        self.directory.path().join("machines")
+    }
+
+    /// The process `machines`.
+    pub(crate) fn pid(&self) -> u32 {
+        (self.pid)()
+    }
+
+    /// The smallest machine with this script.
+    pub(crate) fn order(&self, id: &str, script: &str) -> Order {
+        Order {
+            id: MachineId::new(id).expect("a name"),
+            root: self.base.root.clone(),
+            memory_bytes: MEMORY_MIN,
+            vcpus: 1,
+            scratch_bytes: Some(SCRATCH),
+            snapshot: self.snapshot.clone(),
+            start: start(script),
+        }
+    }
+
+    /// Starts one.
+    pub(crate) fn start(&self, id: &str, script: &str) -> MachineId {
+        let order = self.order(id, script);
+        let id = order.id.clone();
+        self.door.start(order, None).expect("it is taken");
+        id
+    }
+
+    /// The next event that `wanted` takes; those before it are passed over.
+    #[track_caller]
+    pub(crate) fn event<T>(&self, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        let end = Instant::now() + HANG;
+        let mut passed = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left);
+            let event = event.unwrap_or_else(|e| panic!("no {what} ({e}); {passed:?}"));
+            match wanted(&event) {
+                Some(seen) => return seen,
+                None => passed.push(event),
+            }
+        }
+    }
+
+    /// Waits until its workload runs.
+    #[track_caller]
+    pub(crate) fn runs(&self, id: &MachineId) {
+        self.event("running workload", |event| match event {
+            Event::Phase { id: of, phase } if of == id => {
+                (*phase == vyr_vm::channel::words::Phase::Running).then_some(())
+            }
+            Event::Failed { id: of, at, why } if of == id => panic!("it failed: {at}: {why}"),
+            _ => None,
+        });
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn ended(&self, id: &MachineId) -> Event {
+        self.event("end", |event| match event {
+            Event::Ended { id: of, .. } | Event::Failed { id: of, .. } if of == id => {
+                Some(event.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// What there is to hear now.
+    pub(crate) fn heard(&self) -> Vec<Event> {
+        self.events.try_iter().collect()
+    }
+}
+
+/// Leaves no VMM behind.
+impl Drop for House {
+    fn drop(&mut self) {
+        if self.left {
+            return;
+        }
+        for known in self.door.list().unwrap_or_default() {
+            let _ = self.door.kill(&known.id);
+        }
+    }
+}
+
+fn open(
+    data: &Path,
+    settings: MachinesSettings,
+) -> (MachinesDoor, Box<dyn Fn() -> u32 + Send>, Receiver<Event>) {
+    let (sender, events) = channel();
+    let on_event = move |event| {
+        let _ = sender.send(event);
+    };
+    let (door, pid) = machines_alone(data, settings, on_event).expect("a thread");
+    (door, pid, events)
+}
+
+/// What a guest is told: a script, and the fewest of everything else.
+pub(crate) fn start(script: &str) -> Start {
+    Start {
+        entropy: [0; 32],
+        time_ns: 0,
+        hostname: "guest".into(),
+        network: None,
+        resolv_conf: String::new(),
+        hosts: "127.0.0.1 localhost\n::1 localhost\n".into(),
+        secrets: None,
+        scratch: true,
+        prestart: None,
+        process: shell(script),
+        health: None,
+    }
+}
+
+pub(crate) fn shell(script: &str) -> Process {
+    Process::root(["/bin/sh", "-c", script])
+}

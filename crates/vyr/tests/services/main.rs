@@ -1,0 +1,113 @@
+//! A service from its image to its end: registry, lock, plan, deploy, microVM, ingress, rollout, a bad
+//! release, logs, exec, secrets, a receipt, and a node that is killed meanwhile.
+//!
+//! All of it is in a network namespace: the registry, the node, the clients and the instances' links.
+
+mod house;
+
+use std::fs;
+
+use serde_json::Value;
+
+use house::is_able_here;
+
+/// The contents of the files that must be nowhere but in the guest.
+const MARKER: &str = "MARKER-b7e1f0c2d94a";
+
+#[test]
+fn a_service_is_deployed_replaced_refused_and_found_again() {
+    let Some(mut house) =
+        is_able_here("services::a_service_is_deployed_replaced_refused_and_found_again")
+    else {
+        return;
+    };
+    // First life: one instance, reached through the ingress only.
+    house.web("v1", "/healthz", true);
+    house.vyr(&["secret", "set", "TOKEN", "--service", "web"], MARKER).expect("a secret");
+    let deployed = house.json(&["deploy", "--key", &house.key(), "--plain-http"]);
+    assert_eq!(deployed["outcome"], "succeeded", "{deployed}");
+    assert_eq!(house.get("/"), "version v1\n");
+    let first = house.instance();
+    assert_eq!(first["state"], "ready");
+    let address = first["address"].as_str().expect("an address").to_owned();
+    // Root's own connections to an instance pass; those of anybody else but the ingress do not.
+    let straight = house.as_nobody(&["busybox", "nc", "-w", "2", &address, "8080"]);
+    assert!(straight.is_err(), "somebody reached an instance: {straight:?}");
+
+    // Inside: another kernel, the secret as a file of its user's, and nowhere else.
+    let kernel = house.exec(&["/bin/uname", "-r"]).expect("a release");
+    assert_ne!(kernel.trim(), house::kernel());
+    let secret = house.exec(&["/bin/cat", "/run/secrets/platform.env"]).expect("a file");
+    assert!(secret.contains(MARKER), "{secret}");
+    let environment = house.exec(&["/bin/cat", "/proc/1/environ"]).expect("one");
+    assert!(!environment.contains(MARKER));
+    assert!(house.exec(&["/bin/sh", "-c", "exit 7"]).is_err());
+    let logged = house.vyr(&["logs", "web", "--json"], "").expect("a log");
+    assert!(logged.contains("response:200"), "{logged}");
+    assert!(house.files_with(MARKER).is_empty(), "{:?}", house.files_with(MARKER));
+
+    // The next release takes its place while clients come and go.
+    house.web("v2", "/healthz", true);
+    let load = house.load();
+    let deployed = house.json(&["deploy", "--key", &house.key(), "--plain-http"]);
+    assert_eq!(deployed["outcome"], "succeeded", "{deployed}");
+    let (answers, failed) = load.end();
+    assert!(answers > 20 && failed == 0, "{answers} answers, {failed} failed");
+    assert_eq!(house.get("/"), "version v2\n");
+    let second = house.instance();
+    assert_ne!(first["instance"], second["instance"]);
+
+    // A release that never becomes healthy stops by itself.
+    house.web("v1", "/not-there", true);
+    let load = house.load();
+    let (code, said) = house.fails(&["deploy", "--json", "--key", &house.key(), "--plain-http"]);
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!((code, &said["outcome"]), (1, &"failed".into()), "{said}");
+    assert!(said["why"].as_str().is_some_and(|why| why.contains("healthcheck_failed")), "{said}");
+    let (answers, failed) = load.end();
+    assert!(answers > 20 && failed == 0, "{answers} answers, {failed} failed");
+    assert_eq!(house.get("/"), "version v2\n");
+    let slot = &house.json(&["ps", "--why"])["slots"][0];
+    assert_eq!(slot["because"], "rolled_back", "{slot}");
+
+    // The node is killed: the instance serves on, and the next node has it.
+    house.kill_node();
+    assert_eq!(house.get("/"), "version v2\n");
+    house.start_node();
+    assert_eq!(house.until_ready()["instance"], second["instance"]);
+    assert_eq!(house.exec(&["/bin/echo", "found"]).expect("a session"), "found\n");
+
+    // What happened is proven, without the node.
+    let receipt = house.path("receipt.json");
+    let keys = house.vyr(&["node", "key"], "").expect("a key");
+    fs::write(house.path("keys"), keys).expect("room");
+    let shown = receipt.to_str().expect("UTF-8");
+    house.vyr(&["release", "receipt", "--out", shown], "").expect("a receipt");
+    let keys = house.path("keys");
+    let proven = house.json(&["verify", shown, "--trust", keys.to_str().expect("UTF-8")]);
+    assert_eq!((&proven["verified"], &proven["outcome"]), (&true.into(), &"failed".into()));
+
+    // Killing the VMM ends the instance, and another one takes its place.
+    let third = house.kill_vmm(&second);
+    assert_ne!(third["instance"], second["instance"]);
+    assert_eq!(house.get("/"), "version v2\n");
+}
+
+#[test]
+fn what_other_tools_want_is_refused_with_a_way_to_go() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let compose = "services:\n  web:\n    image: nginx\n    ports: [\"80:80\"]\n";
+    fs::write(directory.path().join("docker-compose.yml"), compose).expect("room");
+    fs::write(directory.path().join("app.zip"), b"PK\x03\x04rest").expect("room");
+    for name in ["docker-compose.yml", "app.zip", ""] {
+        let path = directory.path().join(name);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vyr"))
+            .arg("deploy")
+            .arg(&path)
+            .output()
+            .expect("vyr runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains("hint: "), "{name}: {said}");
+    }
+}
