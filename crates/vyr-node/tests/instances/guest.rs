@@ -155,12 +155,16 @@ impl Stack {
     }
 
     fn poll(&mut self) {
-        self.interface.poll(Instant::now(), &mut self.device, &mut self.sockets);
+        // Before anything is read: who is called first answers.
         for echo in &self.echoes {
             let echo = self.sockets.get_mut::<Socket<'_>>(*echo);
             if !echo.is_open() {
                 echo.listen(port(ECHO)).expect("a port");
             }
+        }
+        self.interface.poll(Instant::now(), &mut self.device, &mut self.sockets);
+        for echo in &self.echoes {
+            let echo = self.sockets.get_mut::<Socket<'_>>(*echo);
             if echo.can_recv() && echo.can_send() {
                 let heard = echo.recv(|bytes| (bytes.len(), bytes.to_vec())).expect("it can");
                 echo.send_slice(&heard).expect("it can");
