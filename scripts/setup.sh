@@ -84,6 +84,7 @@ if [[ $task == test ]]; then
     want bpftool bpftool "looks into the kernel's maps with a program that is not ours"
     want nft nftables "loads our firewalls into a kernel"
     want ip iproute2 "makes the networks in which they are tried"
+    want ping iputils-ping "sends the packets that are counted in them"
     want wg-quick wireguard-tools "reads our configurations with a program that is not ours"
     want wireguard-go wireguard-go "carries tunnels where the kernel has no WireGuard"
     want iperf3 iperf3 "loads the tunnels that vyr bench net measures"

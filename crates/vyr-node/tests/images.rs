@@ -142,6 +142,7 @@ impl Place {
             digest: self.digest,
             plain_http: true,
             credentials: None,
+            ask: false,
         }
     }
 }
@@ -332,12 +333,16 @@ fn becomes_a_disk(test: &str) {
             "nobody replaces what is in it"
         );
     }
+    let asked = Fetch { ask: true, ..place.fetch() };
+    door.fetch(&asked, &mut |_| panic!("there is nothing to do")).expect("it is given still");
     // The registry is gone: what is there is there, and what is not is told.
     let _ = place.registry.kill();
     let _ = place.registry.wait();
     place.relay.allow(0);
     let again = door.fetch(&fetch, &mut |_| panic!("there is nothing to do")).expect("it is there");
     assert_eq!(again.disk, fetched.disk);
+    let refused = door.fetch(&asked, &mut |_| ()).expect_err("nobody says that it is given still");
+    assert_eq!(refused.reason, ImageReason::ImagePullFailed, "{refused}");
     let other = Fetch { digest: Digest::of(b"another"), ..place.fetch() };
     let refused = door.fetch(&other, &mut |_| ()).expect_err("nobody has it");
     assert_eq!(refused.reason, ImageReason::ImagePullFailed, "{refused}");

@@ -9,9 +9,10 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
+use vyr_base::Digest;
 use vyr_net::words::InstanceAddress;
 use vyr_plan::services::ServicesPlan;
-use vyr_service::manifest::Process;
+use vyr_service::manifest::{Manifest, Process, PullPolicy};
 use vyr_service::place::SlotName;
 use vyr_service::run::{Fault, InstanceId, Order, Reason, Run, Runs, What};
 use vyr_vm::channel::words::{Network, Route};
@@ -19,6 +20,7 @@ use vyr_vm::channel::words::{Network, Route};
 use super::desk::Desk;
 use super::engine::Input;
 use super::ingress::config;
+use super::registries::credentials;
 use super::start::{Own, start};
 use super::told::{found, images_fault};
 use super::wanted::{address, backends};
@@ -119,7 +121,7 @@ impl Given {
         let doors = &self.hands.doors;
         let tell = |what| self.hands.tell(what);
         match order {
-            Order::Fetch(image) => match self.fetch(image, run) {
+            Order::Fetch(image) => match self.fetch_of(image, run) {
                 Ok(_) => tell(What::ImageReady(image)),
                 Err(fault) => tell(What::ImageFailed(image, fault)),
             },
@@ -171,12 +173,9 @@ impl Given {
         Ok(())
     }
 
-    fn fetch(&self, image: vyr_base::Digest, run: &Run) -> Result<Fetched, Fault> {
+    /// An image that some release in use has.
+    fn fetch_of(&self, image: Digest, run: &Run) -> Result<Fetched, Fault> {
         let fault = |why: String| Fault::new(Reason::ImagePullFailed, why);
-        let images = &self.hands.doors.images;
-        if let Some(found) = images.cached(&image).map_err(|e| images_fault(&e))? {
-            return Ok(found);
-        }
         let specs = run.in_use();
         let runs = specs.iter().find(|runs| runs.image == image);
         let release = runs.map(|runs| runs.release.digest());
@@ -185,10 +184,19 @@ impl Given {
             None => None,
         };
         let entry = entry.ok_or_else(|| fault("no release here has it".into()))?;
-        let reference = &entry.manifest.image.reference.0;
+        self.fetch(image, &entry.manifest)
+    }
+
+    fn fetch(&self, image: Digest, manifest: &Manifest) -> Result<Fetched, Fault> {
+        let images = &self.hands.doors.images;
+        let ask = manifest.image.pull_policy == PullPolicy::Always;
+        if !ask && let Some(found) = images.cached(&image).map_err(|e| images_fault(&e))? {
+            return Ok(found);
+        }
+        let reference = manifest.image.reference.0.clone();
         let plain_http = self.hands.doors.plain_http.contains(&reference.registry);
-        let fetch =
-            Fetch { reference: reference.clone(), digest: image, plain_http, credentials: None };
+        let credentials = credentials(&self.hands.data, &reference.registry)?;
+        let fetch = Fetch { reference, digest: image, plain_http, credentials, ask };
         images.fetch(&fetch, &mut |_| {}).map_err(|e| images_fault(&e))
     }
 
@@ -200,7 +208,7 @@ impl Given {
         let lost = || fail(Reason::VmmStartFailed, format!("release {} is not here", runs.release));
         let entry = entry.ok_or_else(lost)?;
         let process: &Process = entry.manifest.processes.get(&slot.process).ok_or_else(lost)?;
-        let image = self.fetch(runs.image, run).map_err(Start::Fault)?;
+        let image = self.fetch(runs.image, &entry.manifest).map_err(Start::Fault)?;
         let secrets = match runs.secrets {
             None => None,
             Some(digest) => {

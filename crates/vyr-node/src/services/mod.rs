@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod hands;
 mod ingress;
+mod registries;
 mod start;
 mod told;
 mod wanted;

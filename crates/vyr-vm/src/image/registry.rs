@@ -236,6 +236,17 @@ impl Registry {
         }
     }
 
+    /// Asks whether the registry still gives an image, and gives it as it is named.
+    ///
+    /// # Errors
+    /// It does not; see [`RegistryError`].
+    pub fn check(&self, reference: &Reference) -> Result<(), RegistryError> {
+        match &reference.named {
+            Named::Digest(digest) => self.document(&reference.repository, digest).map(drop),
+            Named::Tag(tag) => self.manifest(&reference.repository, tag).map(drop),
+        }
+    }
+
     /// A manifest or an index, checked against its digest.
     pub(crate) fn document(
         &self,

@@ -65,7 +65,8 @@ pub(crate) struct Router {
     pub(crate) address: &'static str,
     /// Its data directory.
     pub(crate) data: PathBuf,
-    _plane: Plane,
+    /// What carries its link.
+    pub(crate) plane: Option<Plane>,
     _sshd: Kept,
 }
 
@@ -163,7 +164,7 @@ impl Far {
         let script =
             format!("{SSHD} -D -e -f {} 2>&1 & it=$!; read _; kill $it; wait", config.display());
         let (sshd, _) = space.inside(|| Kept::start(&script, "Server listening on"));
-        Router { name, space, link, address, data, _plane: plane, _sshd: sshd }
+        Router { name, space, link, address, data, plane: Some(plane), _sshd: sshd }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -15,6 +15,7 @@ mod clients;
 mod defects;
 mod ends;
 mod far;
+mod far_keys;
 mod firewall;
 mod flood;
 mod judge;

@@ -136,7 +136,7 @@ impl ImagesDoor {
     }
 
     /// Makes an image's disk be there, and waits for it; blocks. A disk that is there needs no
-    /// registry. `progress` is told how far it is.
+    /// registry, unless it is to be asked. `progress` is told how far it is.
     ///
     /// # Errors
     /// The reason, with what was said.
@@ -145,7 +145,9 @@ impl ImagesDoor {
         fetch: &Fetch,
         progress: &mut dyn FnMut(FetchProgress),
     ) -> Result<Fetched, ImageError> {
-        if let Some(found) = self.cached(&fetch.digest)? {
+        if !fetch.ask
+            && let Some(found) = self.cached(&fetch.digest)?
+        {
             return Ok(found);
         }
         for _ in 0..TRIES {
@@ -172,7 +174,8 @@ impl ImagesDoor {
         let reference = fetch.reference.pinned(fetch.digest).to_string();
         let secret = |it: &vyr_vm::image::Credentials| Secret(Zeroizing::new(it.encoded().into()));
         let credentials = fetch.credentials.as_ref().map(secret);
-        let order = Order { id, reference, plain_http: fetch.plain_http, credentials };
+        let Fetch { plain_http, ask, .. } = *fetch;
+        let order = Order { id, reference, plain_http, credentials, ask };
         let mut bytes = Zeroizing::new(Vec::with_capacity(ORDER_BYTES));
         encode(&order, 0, &mut bytes).map_err(unable)?;
         let open = match inside.open.take().filter(|open| lock(&open.waiting).is_some()) {

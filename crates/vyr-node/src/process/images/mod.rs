@@ -186,17 +186,24 @@ fn tell(writer: &Mutex<Sender>, id: u64, what: What) {
 /// From an order to the disk.
 fn fetch(images: &Images, order: Order, writer: &Mutex<Sender>) -> Result<(), ImageError> {
     let limits = Limits::default();
-    let Order { id, reference, plain_http, credentials } = order;
+    let Order { id, reference, plain_http, credentials, ask } = order;
     let refused = |problem: &dyn Problem| ImageError::new(ImageReason::ImagePullFailed, problem);
     let reference: Reference = reference.parse().map_err(|e| refused(&e))?;
     let digest = reference.digest().map_err(|e| refused(&e))?;
-    if images.disk(&digest).is_ok() {
+    let is_made = images.disk(&digest).is_ok();
+    if is_made && !ask {
         return Ok(());
     }
     let credentials = credentials.and_then(|Secret(text)| Credentials::from_encoded(text));
+    let registry = Registry::new(&reference, plain_http, credentials, &limits);
+    if ask {
+        registry.check(&reference).map_err(|e| refused(&e))?;
+    }
+    if is_made {
+        return Ok(());
+    }
     // What was pulled before, by whomever, needs no registry.
     if images.show(&digest, &limits).is_err() {
-        let registry = Registry::new(&reference, plain_http, credentials, &limits);
         let source = Source::Registry(&registry, &reference);
         let told =
             Told { id, writer, total: Cell::new(0), here: Cell::new(0), last: Cell::new(None) };

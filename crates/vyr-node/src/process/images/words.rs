@@ -127,6 +127,8 @@ pub(super) struct Order {
     pub(super) plain_http: bool,
     /// Who asks it.
     pub(super) credentials: Option<Secret>,
+    /// Whether it is asked although the image is here.
+    pub(super) ask: bool,
 }
 
 /// From `images`.
@@ -173,4 +175,6 @@ pub struct Fetch {
     pub plain_http: bool,
     /// Who asks it.
     pub credentials: Option<vyr_vm::image::Credentials>,
+    /// Whether the registry has to know the image although it is here.
+    pub ask: bool,
 }
