@@ -41,7 +41,7 @@ const ALLOWED: &[Row] = &[
     ("vyr-net", &[PURE, &["vyr-space"]]),
     ("vyr-channel", &[]),
     ("vyr-init", &[&["vyr-channel"]]),
-    ("vyr-vm", &[PURE, &["vyr-channel"]]),
+    ("vyr-vm", &[PURE, &["vyr-channel", "vyr-space"]]),
     ("vyr-ingress", &[PURE]),
     ("vyr-api", &[PURE]),
     ("vyr-node", &[PURE, SHELLS, MORPHEUS, &["vyr-api", "vyr-space"]]),

@@ -196,7 +196,58 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use vyr_space::not_run;
+
     use super::*;
+
+    /// What a program of a machine in a test may use.
+    const BYTES: u64 = 32 << 20;
+
+    /// A shell that waits for a line, in a group.
+    fn waits(group: &Group, script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().expect("a shell");
+        group.enter(child.id()).expect("root may");
+        child
+    }
+
+    fn go(child: &mut Child) -> std::process::ExitStatus {
+        child.stdin.take().expect("it is piped").write_all(b"\n").expect("it waits");
+        child.wait().expect("ours")
+    }
+
+    /// Of the version that this kernel has; the other one is tried in an emulated machine.
+    #[test]
+    fn who_takes_too_much_is_killed_and_a_neighbour_is_not() {
+        const NAME: &str =
+            "vmm::cgroup::tests::who_takes_too_much_is_killed_and_a_neighbour_is_not";
+        if !rustix::process::geteuid().is_root() {
+            return not_run(NAME, "needs root");
+        }
+        let groups = match Cgroups::find() {
+            Ok(groups) => groups,
+            Err(why) => return not_run(NAME, &why),
+        };
+        println!("cgroups of version {}", groups.version);
+        let [greedy, calm] = ["greedy", "calm"].map(|name| {
+            groups.make(&format!("{name}-{}", std::process::id()), BYTES).expect("root may")
+        });
+        let mut takes = waits(&greedy, "read _; x=0123456789; while :; do x=$x$x; done");
+        let mut sleeps = waits(&calm, "read _; exit 7");
+        assert_eq!(go(&mut takes).signal(), Some(9));
+        assert!(greedy.oom_killed(), "the kernel says why");
+        assert!(!calm.oom_killed());
+        assert_eq!(go(&mut sleeps).code(), Some(7), "it went on");
+        for group in [greedy, calm] {
+            group.remove();
+            assert!(!group.path.exists());
+        }
+    }
 
     const V1: &str = "30 25 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
                       31 25 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";

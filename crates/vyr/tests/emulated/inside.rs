@@ -22,9 +22,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Mounts what every program expects, loads the modules, opens the port.
 pub(crate) fn begin() -> anyhow::Result<File> {
-    for (kind, at) in
-        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
-    {
+    for (kind, at) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("cgroup2", "/sys/fs/cgroup"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/tmp"),
+    ] {
         fs::create_dir_all(at)?;
         mount(kind, at, kind, MountFlags::empty(), None).with_context(|| format!("mount {at}"))?;
     }

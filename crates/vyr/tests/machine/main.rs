@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     if std::env::var_os("VYR_FULL").is_some() {
         trials.push(trial(suite::RUNS, suite::the_tests_of_the_kernel_s_backend_run));
+        trials.push(trial(suite::CAPS, suite::memory_is_capped_by_cgroups_of_version_2));
         trials.push(trial(killed::HOLDS, killed::who_dies_at_a_step_leaves_old_or_new));
         trials.push(trial(router::HOLDS, router::a_router_is_thrown_away_and_made_again));
     }
