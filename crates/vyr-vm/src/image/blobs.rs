@@ -4,6 +4,7 @@
 //! ROOT/blobs/sha256/<hex>    as in an OCI layout; appears by one rename, after a sync
 //!      partial/<hex>         what arrived so far; never read as a blob, hashed again when resumed
 //!      names/<hex>           see `names`
+//!      plain/<hex>           see `plain`
 //!      disks/                see `disk`
 //! ```
 //!
@@ -25,7 +26,7 @@ use super::manifest::Descriptor;
 use super::merge::LayerBytes;
 
 /// What is below the images' directory.
-pub(crate) const DIRECTORIES: [&str; 4] = ["blobs/sha256", "partial", "names", "disks"];
+pub(crate) const DIRECTORIES: [&str; 5] = ["blobs/sha256", "partial", "names", "plain", "disks"];
 
 /// The longest pause between two tries of a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -143,6 +144,10 @@ impl Images {
 
     pub(crate) fn partial_path(&self, name: &str) -> PathBuf {
         self.root.join("partial").join(name)
+    }
+
+    pub(crate) fn plain(&self) -> PathBuf {
+        self.root.join("plain")
     }
 
     pub(crate) fn names(&self) -> PathBuf {

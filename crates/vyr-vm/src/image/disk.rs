@@ -26,10 +26,9 @@ use super::blobs::{Images, LayerFile, open_plain, sync_directory};
 use super::config::Config;
 use super::fault::{FsError, Reason};
 use super::limits::Limits;
-use super::manifest::Manifest;
+use super::manifest::{Compression, Manifest};
 use super::merge::{Layer, LayerError, Merge};
 use super::pull::PullError;
-use super::scan::Scan;
 use super::users::{Accounts, User, UserError};
 
 /// The version of the record on disk.
@@ -252,32 +251,51 @@ impl Images {
                 found => return found,
             }
         }
-        let (manifest_digest, manifest, config) = self.manifest(image, limits)?;
+        let read = self.manifest(image, limits)?;
+        let (_, manifest, _) = &read;
+        let blobs: Vec<Digest> = manifest.layers.iter().map(|(blob, _)| blob.digest).collect();
+        let mut made = self.make(image, &read, limits, deadline);
+        // What a pull wrote down beside the blobs may be what is wrong.
+        let noted = blobs.iter().any(|blob| self.plain().join(blob.hex()).exists());
+        blobs.iter().for_each(|blob| self.forget_plain(blob));
+        if noted && made.is_err() {
+            made = self.make(image, &read, limits, deadline);
+        }
+        made
+    }
+
+    /// Makes the disk, of layers as they unpack where a pull kept them so.
+    fn make(
+        &self,
+        image: &Digest,
+        (manifest_digest, manifest, config): &(Digest, Manifest, Config),
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Result<Disk, BuildError> {
         self.sweep(image)?;
         let temporary = self.partial_path(&format!("{}.disk-{}", image.hex(), std::process::id()));
         let forget = Forget(&temporary);
         let tool = tool()?;
-        let layers: Vec<Layer> = manifest
-            .layers
-            .iter()
-            .zip(&config.diff_ids)
-            .map(|((blob, compression), diff_id)| Layer {
-                compression: *compression,
-                diff_id: Some(*diff_id),
-                bytes: Box::new(LayerFile(self.blob_path(&blob.digest))),
-            })
-            .collect();
-        let known: Vec<Option<Scan>> = manifest
-            .layers
-            .iter()
-            .map(|(blob, compression)| self.known_names(&blob.digest, *compression))
-            .collect();
-        // Who believes what was read of a blob makes sure that it still is that blob.
-        let believed = manifest.layers.iter().zip(&known).filter(|(_, known)| known.is_some());
-        let believed: Vec<Digest> = believed.map(|((blob, _), _)| blob.digest).collect();
+        let (mut layers, mut known) = (Vec::new(), Vec::new());
+        // Who believes what was read of a blob makes sure that it still is what was read.
+        let mut believed = Vec::new();
+        for ((blob, compression), diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
+            let scan = self.known_names(&blob.digest, *compression);
+            let plain = scan.as_ref().and_then(|of| self.kept_plain(&blob.digest, of.bytes));
+            let (path, digest, compression) = match plain {
+                Some(path) => (path, *diff_id, Compression::Plain),
+                None => (self.blob_path(&blob.digest), blob.digest, *compression),
+            };
+            if scan.is_some() {
+                believed.push((path.clone(), digest));
+            }
+            let bytes = Box::new(LayerFile(path));
+            layers.push(Layer { compression, diff_id: Some(*diff_id), bytes });
+            known.push(scan);
+        }
         let merge = Merge::with(&layers, known, limits)?;
         let merged = thread::scope(|scope| {
-            let check = || believed.iter().try_for_each(|digest| self.check_blob(digest));
+            let check = || believed.iter().try_for_each(|(path, of)| self.check_file(path, of));
             let checked = scope.spawn(check);
             let merged = squash(&temporary, deadline, |out| merge.write(out));
             let panicked = |panic| std::panic::resume_unwind(panic);
@@ -294,7 +312,7 @@ impl Images {
         let disk = Disk {
             version: RECORD_VERSION,
             image_digest: *image,
-            manifest_digest,
+            manifest_digest: *manifest_digest,
             disk_digest,
             disk_bytes,
             tool,
@@ -303,7 +321,7 @@ impl Images {
             xattrs_dropped: merged.xattrs_dropped,
             user,
             accounts,
-            config,
+            config: config.clone(),
         };
         self.keep_record(&disk)?;
         Ok(disk)
@@ -354,18 +372,24 @@ impl Images {
         file.set_permissions(Permissions::from_mode(0o444))
             .map_err(FsError::on("protect", path))?;
         self.hand_over(&file, path)?;
-        file.sync_all().map_err(FsError::on("sync", path))?;
-        let mut hasher = Hasher::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let read = file.read(&mut buffer).map_err(FsError::on("read", path))?;
-            if read == 0 {
-                break;
+        // The disk writes while this reads.
+        let written = file.try_clone().map_err(FsError::on("hold", path))?;
+        thread::scope(|scope| {
+            let synced = scope.spawn(move || written.sync_all());
+            let mut hasher = Hasher::new();
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                let read = file.read(&mut buffer).map_err(FsError::on("read", path))?;
+                if read == 0 {
+                    break;
+                }
+                hasher.update(&buffer[..read]);
             }
-            hasher.update(&buffer[..read]);
-        }
-        let bytes = hasher.bytes();
-        Ok((hasher.finish(), bytes))
+            let synced = synced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            synced.map_err(FsError::on("sync", path))?;
+            let bytes = hasher.bytes();
+            Ok((hasher.finish(), bytes))
+        })
     }
 
     fn keep_record(&self, disk: &Disk) -> Result<(), BuildError> {

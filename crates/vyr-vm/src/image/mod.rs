@@ -41,6 +41,7 @@ mod manifest;
 mod merge;
 mod names;
 mod owner;
+mod plain;
 mod pull;
 mod registry;
 mod scan;

@@ -12,7 +12,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -84,14 +84,14 @@ impl Images {
         }
     }
 
-    /// Reads a blob again and compares it with its name.
-    pub(crate) fn check_blob(&self, digest: &Digest) -> Result<(), BlobError> {
-        let path = self.blob_path(digest);
-        let mut file = open_plain(&path)?;
+    /// Reads a file again and compares it with a digest: a blob's with its name, or that of what it
+    /// unpacks to.
+    pub(crate) fn check_file(&self, path: &Path, digest: &Digest) -> Result<(), BlobError> {
+        let mut file = open_plain(path)?;
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; 256 << 10];
         loop {
-            let read = file.read(&mut buffer).map_err(FsError::on("read", &path))?;
+            let read = file.read(&mut buffer).map_err(FsError::on("read", path))?;
             if read == 0 {
                 break;
             }

@@ -15,7 +15,7 @@ use super::fault::FsError;
 
 /// How they may be used by others: blobs and what arrives by nobody but root's group, by which root
 /// lists them where it has no right to pass over owners.
-const MODES: [u32; 4] = [0o750, 0o750, 0o750, 0o755];
+const MODES: [u32; 5] = [0o750, 0o750, 0o750, 0o750, 0o755];
 
 impl Images {
     /// Makes the directories below `root`, and gives them and what lies in them to the user `uid`. Root

@@ -236,7 +236,17 @@ impl Images {
             return;
         }
         let Ok(file) = open_plain(&self.blob_path(blob)) else { return };
-        if let Ok(scan) = scan(unpack(compression, Box::new(file)), &Budget::new(limits)) {
+        let unpacked = unpack(compression, Box::new(file));
+        let budget = Budget::new(limits);
+        if compression == Compression::Plain {
+            if let Ok(scan) = scan(unpacked, &budget) {
+                self.keep_names(blob, compression, &scan);
+            }
+            return;
+        }
+        let mut noted = self.note_plain(blob, unpacked);
+        if let Ok(scan) = scan(&mut noted, &budget) {
+            self.keep_plain(blob, noted);
             self.keep_names(blob, compression, &scan);
         }
     }

@@ -8,4 +8,5 @@ mod maker;
 mod merge;
 mod names;
 mod place;
+mod plain;
 mod refused;
