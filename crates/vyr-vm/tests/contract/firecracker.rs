@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vyr_vm::vmm::{
     Accelerator, Exit, Firecracker, FirecrackerMachine, Machine, Spec, Status, Vmm, VmmError,
@@ -128,7 +128,7 @@ fn a_drive_that_is_not_there_is_refused_in_its_words() {
     let kit = Kit::new("up", Then::Talk);
     driver.prepare(&kit.spec(), &kit.machine()).expect("prepared");
     fs::remove_file(root_below(&kit.machine()).join("root.img")).expect("it was linked");
-    match driver.start(kit.spec(), &kit.machine()).err().expect("no disk") {
+    match driver.start(kit.spec(), &kit.machine()).expect_err("no disk") {
         VmmError::Interface { command, why } => {
             assert_eq!(command, "PUT /drives/root");
             assert!(why.contains("root.img") || why.contains("No such file"), "{why}");
@@ -146,7 +146,7 @@ fn a_vmm_that_ends_before_it_listens_is_told_in_its_words() {
     driver.prepare(&kit.spec(), &kit.machine()).expect("prepared");
     // It cannot make its socket where a directory is.
     fs::create_dir(root_below(&kit.machine()).join("api")).expect("room");
-    match driver.start(kit.spec(), &kit.machine()).err().expect("no socket") {
+    match driver.start(kit.spec(), &kit.machine()).expect_err("no socket") {
         VmmError::Start { said } => assert!(said.contains("rror"), "{said}"),
         other => panic!("{other}"),
     }
@@ -208,7 +208,9 @@ fn a_guest_is_stored_and_restored_where_it_was() {
         driver.prepare(&spec, &path).expect("prepared");
         driver.start(spec, &path)
     };
+    let begun = Instant::now();
     let again = Ends(restored(|_| {}).expect("restored"));
+    println!("a guest of 128 MiB is restored in {:?}", begun.elapsed());
     hears(&path, "..");
     let console = again.0.console().expect("a console");
     assert!(console.iter().all(|byte| *byte == b'.'), "{}", String::from_utf8_lossy(&console));
@@ -217,7 +219,7 @@ fn a_guest_is_stored_and_restored_where_it_was() {
     again.0.store(&kit.path("second")).expect("stored");
     assert!(before == fs::read(snapshot.with_extension("memory")).expect("it is there"));
     // Another kind of machine is not restored from it.
-    let other = restored(|spec| spec.vcpus = 2).err().expect("another machine");
+    let other = restored(|spec| spec.vcpus = 2).expect_err("another machine");
     assert!(matches!(other, VmmError::Snapshot(_)), "{other}");
     // Who adopted a machine has not its interface.
     let adopted = restored(|_| {}).expect("restored");
@@ -293,7 +295,7 @@ fn a_card_is_one_that_stays_and_is_the_vmms() {
     assert_eq!(told.expect("a device").trim(), "1");
     for (device, why) in [(&others.0, "user"), (&device('c'), "ends with its descriptor")] {
         driver.prepare(&spec(device), &kit.path("refused")).expect("prepared");
-        let error = driver.start(spec(device), &kit.path("refused")).err().expect("refused");
+        let error = driver.start(spec(device), &kit.path("refused")).expect_err("refused");
         assert!(matches!(&error, VmmError::Spec(said) if said.contains(why)), "{error}");
     }
     drop(machine);

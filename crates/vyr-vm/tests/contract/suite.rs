@@ -1,20 +1,28 @@
 //! The tests themselves, for any driver.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use vyr_vm::vmm::{Cgroups, Exit, Machine, Spec, Status, Vmm, VmmError, console_of};
 
 use crate::guest::Then;
-use crate::kit::{Ends, HANG, Kit, is_root, not_run, rights};
+use crate::kit::{Ends, HANG, Kit, is_root, not_run, rights, status};
 
 /// Nobody's numbers.
 pub(crate) const USER: (u32, u32) = (64_331, 64_332);
 
+fn vmm(driver: &impl Vmm) -> String {
+    driver.capabilities().vmm
+}
+
 /// `end`: how a guest ends a machine of this VMM.
 pub(crate) fn a_guest_speaks_and_its_end_is_code_0(driver: &impl Vmm, end: Then) {
     let kit = Kit::new("hello from a guest", end);
+    let begun = Instant::now();
     let machine = Ends(kit.start(driver, kit.spec()));
+    let started = begun.elapsed();
     assert_eq!(machine.0.wait(HANG).expect("it ends"), Exit::Code(0));
+    println!("{}: started in {started:?}, ended in {:?}", vmm(driver), begun.elapsed());
     assert_eq!(machine.0.status(), Status::Ended(Exit::Code(0)));
     kit.hears("hello from a guest");
     let told = console_of(&kit.machine()).expect("a console");
@@ -28,7 +36,7 @@ pub(crate) fn a_running_machine_is_seen_killed_and_gone(driver: &impl Vmm) {
     let machine = Ends(kit.start(driver, kit.spec()));
     kit.hears("up..");
     assert_eq!(machine.0.status(), Status::Running);
-    let waited = machine.0.wait(std::time::Duration::ZERO).expect_err("it runs");
+    let waited = machine.0.wait(Duration::ZERO).expect_err("it runs");
     assert!(matches!(waited, VmmError::TimedOut), "{waited}");
     let pid = kit.process();
     assert_eq!(machine.0.kill().expect("killed"), Exit::Signal(9));
@@ -108,6 +116,7 @@ pub(crate) fn a_vmm_has_no_rights_and_a_cap(name: &str, driver: &impl Vmm) {
     kit.hears("up");
     let pid = kit.process();
     assert_eq!(rights(pid, USER), Vec::<String>::new());
+    println!("{} with a guest of 128 MiB: {}", vmm(driver), status(pid, "VmRSS"));
     // The same is seen of a process that has rights.
     assert!(rights(std::process::id(), USER).len() > 3);
     let read = |file: &str| fs::read_to_string(group.join(file)).expect("a file");
