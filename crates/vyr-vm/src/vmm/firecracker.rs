@@ -11,6 +11,9 @@
 //! carries the same stream once a guest listens there. And its jailer wants root, which the
 //! process `machines` is not.
 //!
+//! Its exit code says that it ended by itself, and nothing of how its guest did: after a crash of the guest
+//! it is 0 or not, as its threads happen to meet.
+//!
 //! Like QEMU it is not trusted more than its guest: it can rename what is in its root directory, so
 //! nothing of ours is opened there while it lives but sockets, and who listens at them is asked of the
 //! kernel. Its console is a descriptor that it was given.

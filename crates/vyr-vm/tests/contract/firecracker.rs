@@ -179,13 +179,14 @@ fn a_jailed_vmm_sees_its_machine_and_nothing_else() {
 }
 
 #[test]
-fn a_crash_of_the_guest_is_no_end_of_its_own() {
-    let name = "firecracker::a_crash_of_the_guest_is_no_end_of_its_own";
+fn a_crash_of_the_guest_is_the_end_of_its_machine() {
+    let name = "firecracker::a_crash_of_the_guest_is_the_end_of_its_machine";
     let Some(driver) = driver(name) else { return };
     let kit = Kit::new("up", Then::Fault);
     let machine = Ends(kit.start(&driver, kit.spec()));
+    // Which code it is, is a race within Firecracker: 0 tells nothing of the guest.
     let exit = machine.0.wait(HANG).expect("it ends");
-    assert!(!matches!(exit, Exit::Code(0)), "{exit:?}");
+    assert!(matches!(exit, Exit::Code(_)), "{exit:?}");
     kit.hears("up");
 }
 
