@@ -49,7 +49,7 @@ pub enum VmmError {
         said: String,
     },
     /// No other way to run instructions.
-    #[error("{0} emulates nothing, and this host has no KVM")]
+    #[error("{0} emulates nothing, and /dev/kvm cannot be opened here")]
     NoKvm(&'static str),
     /// The VMM's own interface.
     #[error("the VMM does not do {command}: {why}")]

@@ -77,11 +77,10 @@ impl Firecracker {
     /// by its own filter of system calls only, and no machine has a user.
     ///
     /// # Errors
-    /// There is no such program, or no KVM.
+    /// There is no such program, or no KVM that this process may use.
     pub fn new(program: &Path, jailer: Option<&Path>) -> Result<Self, VmmError> {
-        if !Path::new("/dev/kvm").exists() {
-            return Err(VmmError::NoKvm("Firecracker"));
-        }
+        let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
+        kvm.map_err(|_| VmmError::NoKvm("Firecracker"))?;
         // Both are started from elsewhere.
         let whole = |path: &Path, name| fs::canonicalize(path).map_err(|_| VmmError::Missing(name));
         let program = whole(program, "firecracker")?;

@@ -36,7 +36,7 @@ fn driver(test: &str) -> Option<Firecracker> {
     match Firecracker::new(&program, jailer.as_deref()) {
         Ok(driver) => Some(driver),
         Err(VmmError::NoKvm(_)) => {
-            not_run(test, "there is no /dev/kvm");
+            not_run(test, "/dev/kvm cannot be opened");
             None
         }
         Err(other) => panic!("{other}"),
