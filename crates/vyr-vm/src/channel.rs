@@ -82,9 +82,21 @@ impl Channel {
         first: bool,
         time: Duration,
     ) -> Result<Self, ChannelError> {
-        let end = Instant::now() + time;
         let socket = |source| ChannelError::Connect { path: path.to_owned(), source };
         let stream = UnixStream::connect(path).map_err(socket)?;
+        Self::over(stream, path, process, first, time)
+    }
+
+    /// The same over a stream that is connected already, to the socket at `path`.
+    pub(crate) fn over(
+        stream: UnixStream,
+        path: &Path,
+        process: Option<u32>,
+        first: bool,
+        time: Duration,
+    ) -> Result<Self, ChannelError> {
+        let end = Instant::now() + time;
+        let socket = |source| ChannelError::Connect { path: path.to_owned(), source };
         if let Some(process) = process {
             let peer = socket_peercred(&stream).map_err(|e| socket(e.into()))?.pid;
             if u32::try_from(peer.as_raw_nonzero().get()).ok() != Some(process) {

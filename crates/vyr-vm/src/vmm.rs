@@ -7,8 +7,9 @@
 //!
 //! Invariants:
 //! 1. A VMM has no capability, no right to start programs, and, where the host may give it one, a
-//!    user of its own. Its disks, its card and its sockets are descriptors: that user owns no file,
-//!    and need not reach the machine's directory.
+//!    user of its own. QEMU's disks, card and sockets are descriptors: that user owns no file, and
+//!    need not reach the machine's directory. Firecracker opens names: it has a root directory of its
+//!    own with nothing else in it.
 //! 2. It outlives its parent, and what is on disk is enough to adopt it: its process is known by
 //!    number **and** time of start, so that another process is never taken for it.
 //! 3. A snapshot is made only of a guest that knows nothing of an instance.
@@ -17,10 +18,14 @@
 //! How a workload ended comes from its guest over the [channel](crate::channel), never from here.
 
 mod cgroup;
+mod check;
 mod command;
 mod console;
 mod disk;
 mod error;
+mod firecracker;
+mod guard;
+mod held;
 mod machine;
 mod platform;
 mod probe;
@@ -28,6 +33,7 @@ mod process;
 mod qemu;
 mod qmp;
 mod record;
+mod stop;
 mod tap;
 
 use std::fs::File;
@@ -40,6 +46,7 @@ use serde::{Deserialize, Serialize};
 pub use cgroup::Cgroups;
 pub use disk::{DiskError, make_scratch};
 pub use error::VmmError;
+pub use firecracker::{Firecracker, FirecrackerMachine};
 pub use machine::QemuMachine;
 pub use platform::{Platform, PlatformError};
 pub use qemu::{OVERHEAD_BYTES, Qemu};
@@ -52,7 +59,7 @@ use crate::channel::{Channel, ChannelError};
 /// # Errors
 /// It cannot be read; there never was one.
 pub fn console_of(directory: &Path) -> Result<Vec<u8>, VmmError> {
-    let path = directory.join(qemu::CONSOLE);
+    let path = directory.join(console::FILE);
     console::read(&path).map_err(VmmError::file("read", path))
 }
 
@@ -91,6 +98,8 @@ pub struct Capabilities {
     pub no_memory_cap: Option<String>,
     /// Why a VMM has no user of its own, if it has none.
     pub no_own_user: Option<String>,
+    /// Why the platform's guests cannot be spoken with, if they cannot.
+    pub no_channel: Option<String>,
 }
 
 /// What a machine is made of.
@@ -98,7 +107,8 @@ pub struct Capabilities {
 pub struct Spec {
     /// Kernel and initramfs.
     pub platform: Platform,
-    /// The image's squashfs, open to be read.
+    /// The image's squashfs, open to be read. For Firecracker it is linked by name where the machine
+    /// lies: on the same file system, and readable by the user.
     pub root: File,
     /// Of the guest, at least [`MEMORY_MIN`].
     pub memory_bytes: u64,
@@ -106,7 +116,8 @@ pub struct Spec {
     pub vcpus: u8,
     /// The size of the writable layer's disk; without one it is in memory.
     pub scratch_bytes: Option<u64>,
-    /// The card's other end, and its address.
+    /// The card's other end, and its address. Firecracker opens it anew by its name, so for it the
+    /// device was made to stay, in this process's network namespace, and belongs to the user.
     pub tap: Option<(OwnedFd, [u8; 6])>,
     /// User and group of the VMM's process; it takes root, or two capabilities, to give it some. The
     /// user has to be able to read the platform.
@@ -186,7 +197,9 @@ pub trait Machine {
     ///
     /// # Errors
     /// The VMM cannot be killed.
-    fn stop(&self, channel: &Channel, signal: u8, grace: Duration) -> Result<Exit, VmmError>;
+    fn stop(&self, channel: &Channel, signal: u8, grace: Duration) -> Result<Exit, VmmError> {
+        stop::stop(self, channel, signal, grace)
+    }
 
     /// Ends the VMM's process at once.
     ///

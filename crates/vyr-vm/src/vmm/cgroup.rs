@@ -8,7 +8,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
-use super::VmmError;
+use super::{Spec, VmmError};
 
 /// Where the starter of machines itself is; no machine has this name.
 const HOME: &str = "host.starter";
@@ -123,6 +123,20 @@ impl Cgroups {
         }
         Ok(group)
     }
+}
+
+/// The group that a specification asks for, with what its VMM needs beside its guest's memory.
+pub(super) fn group_of(
+    found: &Result<Cgroups, String>,
+    spec: &Spec,
+    overhead_bytes: u64,
+) -> Result<Option<Group>, VmmError> {
+    let Some(name) = &spec.cgroup else { return Ok(None) };
+    let groups = found.as_ref().map_err(|why| VmmError::Cgroup {
+        what: why.clone(),
+        source: io::ErrorKind::Unsupported.into(),
+    })?;
+    groups.make(name, spec.memory_bytes + overhead_bytes).map(Some)
 }
 
 /// The group of one machine.

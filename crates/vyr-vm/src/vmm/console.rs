@@ -10,6 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+/// The newer of the two, in a machine's directory.
+pub(super) const FILE: &str = "console.log";
+
 /// Bytes of each of the two files.
 const BYTES_MAX: u64 = 128 << 10;
 

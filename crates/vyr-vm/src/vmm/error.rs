@@ -48,12 +48,23 @@ pub enum VmmError {
         /// The end of what it said.
         said: String,
     },
+    /// No other way to run instructions.
+    #[error("{0} emulates nothing, and /dev/kvm cannot be opened here")]
+    NoKvm(&'static str),
     /// The VMM's own interface.
     #[error("the VMM does not do {command}: {why}")]
-    Qmp {
+    Interface {
         /// What it was told.
         command: String,
         /// What it said.
+        why: String,
+    },
+    /// The VMM's own interface is closed: as a rule the VMM ended.
+    #[error("the VMM broke off at {command}: {why}")]
+    Gone {
+        /// What it was told.
+        command: String,
+        /// What was seen.
         why: String,
     },
     /// Nothing to adopt.
@@ -99,14 +110,14 @@ impl Problem for VmmError {
     fn category(&self) -> Category {
         match self {
             Self::Spec(_) => Category::Usage,
-            Self::Missing(_) | Self::NotRunning(_) => Category::NotFound,
+            Self::Missing(_) | Self::NoKvm(_) | Self::NotRunning(_) => Category::NotFound,
             Self::Platform(error) => error.category(),
             Self::Disk(error) => error.category(),
             Self::NotBlank | Self::Adopted | Self::Snapshot(_) => Category::Conflict,
             Self::TimedOut => Category::Transient,
             Self::Start { .. } => Category::Failure,
             Self::File { .. } | Self::Cgroup { .. } | Self::Kill(_) => Category::Internal,
-            Self::Qmp { .. } | Self::Record { .. } => Category::Internal,
+            Self::Interface { .. } | Self::Gone { .. } | Self::Record { .. } => Category::Internal,
         }
     }
 
@@ -114,6 +125,11 @@ impl Problem for VmmError {
         match self {
             Self::Missing("qemu-system-x86_64") => {
                 Some("install it: apt-get install qemu-system-x86".into())
+            }
+            Self::Missing(_) => Some("install a release of it, and say where it is".into()),
+            Self::NoKvm(_) => Some("use QEMU here".into()),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::CrossesDevices => {
+                Some("keep the platform, disks and machines on one file system".into())
             }
             Self::Platform(error) => error.hint(),
             Self::Disk(error) => error.hint(),

@@ -13,28 +13,26 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
 use super::command::{self, CHANNEL, CONSOLE_SOCKET, Inherited, PROGRAM, RUN, SCRATCH};
-use super::machine::{Parts, QemuMachine};
-use super::process::{Handle, SPAWNING, started};
+use super::guard::Guard;
+use super::held::Held;
+use super::machine::QemuMachine;
+use super::process::{SPAWNING, started};
 use super::qmp::Qmp;
 use super::record::{self, Running, Shape};
 use super::{
-    Accelerator, Capabilities, Cgroups, MEMORY_MIN, Spec, Vmm, VmmError, console, disk, probe,
+    Accelerator, Capabilities, Cgroups, Spec, Vmm, VmmError, check::check, console, disk, probe,
 };
 
 /// What a VMM needs beside its guest's memory: measured 75 MiB above it with emulation
 /// (research on services, section 2), of which the kernel's file is 55; and room for its threads.
 pub const OVERHEAD_BYTES: u64 = 160 << 20;
-
-/// The largest guest: more is a mistake in a unit.
-const MEMORY_MAX: u64 = 1 << 40;
 
 /// A snapshot of a small guest is read in a fraction of a second; a busy machine gets more.
 const RESTORE: Duration = Duration::from_secs(120);
@@ -149,6 +147,7 @@ impl Vmm for Qemu {
             snapshots: true,
             no_memory_cap: self.cgroups().clone().err(),
             no_own_user: (!root).then(|| "needs root".to_owned()),
+            no_channel: None,
         }
     }
 
@@ -171,53 +170,18 @@ impl Vmm for Qemu {
 
     fn start(&self, spec: Spec, directory: &Path) -> Result<QemuMachine, VmmError> {
         check(&spec)?;
-        let mut shape = Shape::of(&spec, &self.version, self.accelerator());
         let root = spec.root.try_clone().map_err(VmmError::file("hold", "the root disk"))?;
-        if let Some(snapshot) = &spec.snapshot {
-            let of: Shape = record::read(&snapshot.with_extension("json"))?;
-            shape.add_root(&root)?;
-            if let Some(field) = shape.difference(&of) {
-                return Err(VmmError::Snapshot(format!("its {field} differs")));
-            }
-        }
-        let group = match &spec.cgroup {
-            None => None,
-            Some(name) => {
-                let groups = self.cgroups().as_ref().map_err(|why| VmmError::Cgroup {
-                    what: why.clone(),
-                    source: io::ErrorKind::Unsupported.into(),
-                })?;
-                Some(groups.make(name, spec.memory_bytes + OVERHEAD_BYTES)?)
-            }
-        };
+        let shape = Shape::to_start(&spec, &self.version, self.accelerator())?;
+        let group = super::cgroup::group_of(self.cgroups(), &spec, OVERHEAD_BYTES)?;
         let (child, stream) = self.spawn(&spec, directory, group.as_ref())?;
-        let mut guard = Guard { child: Some(child), directory, words: None };
-        let (log, stderr) =
-            (directory.join(LOG), guard.child.as_mut().and_then(|it| it.stderr.take()));
-        if let Some(stderr) = stderr {
-            // When this process ends the VMM's words go nowhere; it does not mind.
-            guard.words = Some(console::keep(stderr, &log).map_err(VmmError::file("make", &log))?);
-        }
-        let result = begin(&spec, directory, guard.pid(), stream, group.as_ref());
-        match result {
+        let guard = Guard::new(child, directory)?;
+        let pid = guard.pid();
+        match begin(&spec, directory, pid, stream, group.as_ref()) {
             Ok(qmp) => {
-                let pid = guard.pid();
-                let handle = Handle::of_child(pid).map_err(VmmError::file("hold", PROGRAM))?;
-                let child = guard.child.take();
-                Ok(QemuMachine::new(Parts {
-                    directory: directory.to_owned(),
-                    pid,
-                    handle,
-                    child: Mutex::new(child),
-                    qmp: Mutex::new(Some(qmp)),
-                    group,
-                    shape: Some((shape, root)),
-                }))
+                let held = Held::started(directory, RECORD, guard, group)?;
+                Ok(QemuMachine::new(held, qmp, (shape, root)))
             }
-            Err(VmmError::Qmp { why, .. }) if guard.has_ended() => {
-                Err(VmmError::Start { said: guard.said().unwrap_or(why) })
-            }
-            Err(other) => Err(other),
+            Err(error) => Err(guard.explain(error)),
         }
     }
 
@@ -226,12 +190,8 @@ impl Vmm for Qemu {
     }
 }
 
-/// What the VMM itself says.
-const LOG: &str = "vmm.log";
-
-/// The record of a running machine, and the file of its console.
+/// The record of a running machine.
 pub(super) const RECORD: &str = "machine.json";
-pub(super) const CONSOLE: &str = "console.log";
 
 /// From the first word to the running guest.
 fn begin(
@@ -254,81 +214,13 @@ fn begin(
         qmp.finish_migration(RESTORE)?;
     }
     let socket = directory.join(CONSOLE_SOCKET);
-    console::follow(&socket, &directory.join(CONSOLE))
+    console::follow(&socket, &directory.join(console::FILE))
         .map_err(VmmError::file("follow", &socket))?;
     let started = started(pid).map_err(VmmError::file("look at", PROGRAM))?;
     let running = Running::new(pid, started, group.map(super::cgroup::Group::path))?;
     record::write(&directory.join(RECORD), &running)?;
     qmp.ask("cont", None)?;
     Ok(qmp)
-}
-
-fn check(spec: &Spec) -> Result<(), VmmError> {
-    let wrong = |what: &str| Err(VmmError::Spec(what.to_owned()));
-    if spec.memory_bytes < MEMORY_MIN || spec.memory_bytes > MEMORY_MAX {
-        return wrong("its memory is less than 128 MiB or more than 1 TiB");
-    }
-    if !spec.memory_bytes.is_multiple_of(1 << 20) {
-        return wrong("its memory is no whole number of MiB");
-    }
-    if spec.vcpus == 0 || spec.vcpus > 64 {
-        return wrong("it has from 1 to 64 processors");
-    }
-    let mark = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if !spec.mark.as_deref().is_none_or(|it| !it.is_empty() && it.bytes().all(mark)) {
-        return wrong("its mark has letters, digits and - only");
-    }
-    let plain = |name: &str| {
-        !name.is_empty()
-            && name.len() <= 64
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    if !spec.cgroup.as_deref().is_none_or(plain) {
-        return wrong("the name of its cgroup has letters, digits, - and _ only");
-    }
-    Ok(())
-}
-
-/// A VMM that did not come to run is ended.
-struct Guard<'a> {
-    child: Option<Child>,
-    directory: &'a Path,
-    /// Who writes down what the VMM says.
-    words: Option<JoinHandle<()>>,
-}
-
-impl Guard<'_> {
-    fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::id)
-    }
-
-    /// Its interface closes a moment before it ends.
-    fn has_ended(&mut self) -> bool {
-        let Some(child) = &mut self.child else { return false };
-        let ended = Handle::of_child(child.id()).and_then(|it| it.ended(Duration::from_secs(5)));
-        ended.unwrap_or(false)
-    }
-
-    /// The last line of what it said, bounded. It has ended, so nothing more comes.
-    fn said(&mut self) -> Option<String> {
-        if let Some(words) = self.words.take() {
-            words.join().ok()?;
-        }
-        let bytes = console::read(&self.directory.join(LOG)).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
-        Some(line.chars().filter(|c| !c.is_control()).take(500).collect())
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // One that has ended already is only waited for.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 /// What a VMM inherits: it opens nothing of its machine itself.

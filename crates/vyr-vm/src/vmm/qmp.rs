@@ -106,7 +106,7 @@ impl Qmp {
                     .and_then(|sent| self.stream.write_all(&line[sent..]))
             }
         };
-        sent.map_err(|e| wrong(command, &e.to_string()))
+        sent.map_err(|e| gone(command, &e.to_string()))
     }
 
     fn answer(&mut self, command: &str) -> Result<Value, VmmError> {
@@ -134,18 +134,22 @@ impl Qmp {
                 return Err(wrong(command, "a line without an end"));
             }
             match self.stream.read(&mut bytes) {
-                Ok(0) => return Err(wrong(command, "it ended")),
+                Ok(0) => return Err(gone(command, "it ended")),
                 Ok(count) => self.held.extend(&bytes[..count]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(wrong(command, &e.to_string())),
+                Err(e) => return Err(gone(command, &e.to_string())),
             }
         }
     }
 }
 
+fn gone(command: &str, why: &str) -> VmmError {
+    VmmError::Gone { command: command.to_owned(), why: why.to_owned() }
+}
+
 fn wrong(command: &str, why: &str) -> VmmError {
     let why = why.chars().filter(|c| !c.is_control()).take(500).collect();
-    VmmError::Qmp { command: command.to_owned(), why }
+    VmmError::Interface { command: command.to_owned(), why }
 }
 
 #[cfg(test)]

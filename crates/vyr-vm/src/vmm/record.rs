@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub(super) struct Running {
     /// See [`super::process::started`].
     pub(super) started: u64,
     pub(super) cgroup: Option<String>,
+    /// What the VMM has for its root directory, if its sockets lie there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<PathBuf>,
 }
 
 /// Of a snapshot: everything in which a machine that is restored has to be the same.
@@ -46,13 +49,14 @@ pub(super) struct Shape {
 
 impl Running {
     pub(super) fn new(pid: u32, started: u64, cgroup: Option<String>) -> Result<Self, VmmError> {
-        Ok(Self { version: VERSION, boot_id: boot_id()?, pid, started, cgroup })
+        let boot_id = boot_id()?;
+        Ok(Self { version: VERSION, boot_id, pid, started, cgroup, root: None })
     }
 }
 
 impl Shape {
     /// All but the root disk's digest, for which the whole of it has to be read.
-    pub(super) fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Self {
+    fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Self {
         Self {
             version: VERSION,
             vmm: vmm.to_owned(),
@@ -64,6 +68,23 @@ impl Shape {
             scratch_bytes: spec.scratch_bytes,
             card: spec.tap.is_some(),
         }
+    }
+
+    /// Of a machine that is to be started; a snapshot that it starts from has to be of the same.
+    pub(super) fn to_start(
+        spec: &Spec,
+        vmm: &str,
+        accelerator: &Accelerator,
+    ) -> Result<Self, VmmError> {
+        let mut shape = Self::of(spec, vmm, accelerator);
+        if let Some(snapshot) = &spec.snapshot {
+            let of: Self = read(&snapshot.with_extension("json"))?;
+            shape.add_root(&spec.root)?;
+            if let Some(field) = shape.difference(&of) {
+                return Err(VmmError::Snapshot(format!("its {field} differs")));
+            }
+        }
+        Ok(shape)
     }
 
     /// Reads the root disk, and leaves the descriptor where it was.
