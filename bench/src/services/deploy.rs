@@ -38,9 +38,9 @@ pub(super) fn round(place: &Place, bare: &Bare, number: usize) -> Result<Vec<Sam
 }
 
 fn by_hand(place: &Place, bare: &Bare) -> Result<Sample> {
-    let boot = bare.by_hand(place.vmm()).context("by hand")?;
+    let (boot, hung) = bare.by_hand(place.vmm()).context("by hand")?;
     let sample = Sample::new(DEPLOY, BY_HAND).with("ms", boot.answer_ms);
-    Ok(sample.with("boot_ms", boot.running_ms))
+    Ok(sample.with("boot_ms", boot.running_ms).with("hung", hung.into()))
 }
 
 fn deploy(place: &Place) -> Result<Sample> {

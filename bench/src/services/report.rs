@@ -29,8 +29,9 @@ const MIB_MAX: f64 = 4.0;
 
 /// Titles of the tables, the cases in each, and their figures.
 type Table = (&'static str, &'static str, &'static [&'static str]);
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     ("Deploy", DEPLOY, &FIGURES),
+    ("By hand", DEPLOY, &["hung"]),
     ("Starts", START, &["running_ms", "answer_ms"]),
     ("Memory", IDLE, &["mib_each", "mib_none", "mib_some", "instances", "vmm_mib_each"]),
     ("Rollout", ROLLOUT, &["failed", "count", "per_s", "p50_ms", "p99_ms", "s"]),
@@ -229,7 +230,8 @@ impl Report {
              the plan (lock, plan, prove, sign, send), `machine_ms` to the running VMM, `boot_ms` to \
              the guest's process, `check_ms` until its check passed, `ingress_ms` to the answer; \
              `taken_ms` is all after the first of them. By hand `boot_ms` is from QEMU's start to the \
-             guest's process, and the wire and the scratch disk are there before. Starts are by the \
+             guest's process, and the wire and the scratch disk are there before; `hung` boots said no \
+             word in 45 s and were begun anew, with a new clock. Starts are by the \
              driver, scratch disk included. `mib_each` is what the node's own processes have more \
              (Pss) with `instances` idle ones than the least they had without any so far, for each; \
              `vmm_mib_each` is what a VMM itself has.",
