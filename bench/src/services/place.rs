@@ -258,7 +258,8 @@ impl Place {
         }
     }
 
-    /// Declares so many instances of the next release.
+    /// Declares so many instances of the next release. Its check is patient: a guest that is emulated
+    /// beside a load must not be taken for a sick one, which would be an outage and no rollout.
     fn declare(&self, scale: u8) -> Result<()> {
         let release = self.release.replace(self.release.get() + 1);
         let text = format!(
@@ -277,9 +278,10 @@ disk = "{}Mi"
 [processes.http.health]
 type = "http"
 port = {PORT}
-interval_seconds = 1
-timeout_seconds = 1
+interval_seconds = 5
+timeout_seconds = 5
 grace_seconds = 60
+failure = 5
 [[routes]]
 port = {}
 process = "http"
