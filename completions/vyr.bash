@@ -187,6 +187,9 @@ _vyr() {
             vyr__subcmd__bench,plan)
                 cmd="vyr__subcmd__bench__subcmd__plan"
                 ;;
+            vyr__subcmd__bench,services)
+                cmd="vyr__subcmd__bench__subcmd__services"
+                ;;
             vyr__subcmd__bench,task)
                 cmd="vyr__subcmd__bench__subcmd__task"
                 ;;
@@ -652,7 +655,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__bench)
-            opts="-h --data-dir --json --help task node plan net ingress image"
+            opts="-h --data-dir --json --help task node plan net ingress services image"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -833,6 +836,44 @@ _vyr() {
                     return 0
                     ;;
                 --one-round)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__bench__subcmd__services)
+            opts="-h --rounds --quick --only --out --append --vyr --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --rounds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --only)
+                    COMPREPLY=($(compgen -W "deploy start memory rollout" -- "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --append)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vyr)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

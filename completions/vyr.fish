@@ -678,15 +678,16 @@ complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "task" -d 'The task engine beside bare Wasmtime'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "net" -d 'Tunnels, changes of a server with 1,000 peers, recovery, and who notices'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "net" -d 'Tunnels, changes of a server with 1,000 peers, recovery, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "services" -d 'A deploy beside a bare boot, snapshot starts, memory of idle instances, rollouts under load'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -759,6 +760,18 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l quick -d 'A quick look: 3 small rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l only -d 'Only these parts' -r -f -a "deploy\t'A deploy to its first answer, beside a bare boot'
+start\t'A start from a snapshot, beside a boot'
+memory\t'The node\'s memory for each idle instance'
+rollout\t'A rollout while clients come'"
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l append -d 'Append the report, a line of JSON, to this file [default: services.jsonl in DIR]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l vyr -d 'The `vyr` to measure [default: this one]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l quick -d 'A quick look: 3 rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l out -d 'Where the report goes' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F

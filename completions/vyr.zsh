@@ -1440,6 +1440,23 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(services)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((deploy\:"A deploy to its first answer, beside a bare boot"
+start\:"A start from a snapshot, beside a boot"
+memory\:"The node'\''s memory for each idle instance"
+rollout\:"A rollout while clients come"))' \
+'--out=[Where the report goes]:DIR:_files' \
+'--append=[Append the report, a line of JSON, to this file \[default\: services.jsonl in DIR\]]:FILE:_files' \
+'--vyr=[The \`vyr\` to measure \[default\: this one\]]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (image)
 _arguments "${_arguments_options[@]}" : \
 '--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
@@ -1613,6 +1630,7 @@ _vyr__subcmd__bench_commands() {
 'plan:The plan compiler, from 10 to 10,000 clients' \
 'net:Tunnels, changes of a server with 1,000 peers, recovery, and who notices' \
 'ingress:An ingress beside HAProxy with as many threads' \
+'services:A deploy beside a bare boot, snapshot starts, memory of idle instances, rollouts under load' \
 'image:An image to a root disk, beside mksquashfs by hand' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
@@ -1641,6 +1659,11 @@ _vyr__subcmd__bench__subcmd__node_commands() {
 _vyr__subcmd__bench__subcmd__plan_commands() {
     local commands; commands=()
     _describe -t commands 'vyr bench plan commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__services_commands] )) ||
+_vyr__subcmd__bench__subcmd__services_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench services commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__task_commands] )) ||
 _vyr__subcmd__bench__subcmd__task_commands() {
