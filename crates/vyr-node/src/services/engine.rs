@@ -388,7 +388,8 @@ impl Engine {
                 service: entry.name().to_string(),
             })
             .collect();
-        releases.sort();
+        // As a statement has them; by digest they would be in any order.
+        releases.sort_by(|a, b| a.service.cmp(&b.service));
         let why = clip(why);
         let statement = DeployStatement::of(DeployPredicate {
             deploy: Deploy {
