@@ -130,7 +130,11 @@ image() {
     local layout=$out/layout image=$out/layout:$1 word
     [[ -e $layout ]] || umoci init --layout "$layout"
     umoci new --image "$image"
-    umoci insert --image "$image" "$out/root" /
+    # umoci insert would be shorter, and does not write the end of its archive.
+    umoci unpack --image "$image" "$out/bundle"
+    cp -a "$out/root/." "$out/bundle/rootfs"
+    umoci repack --image "$image" "$out/bundle"
+    rm -r "$out/bundle"
     local config=(--config.entrypoint /usr/sbin/nginx --config.stopsignal SIGQUIT --config.env "VERSION=$1")
     for word in -g "daemon off;"; do config+=(--config.cmd "$word"); done
     umoci config --image "$image" "${config[@]}"
