@@ -378,6 +378,8 @@ done
 running=("${running[@]:0:2}")
 on rm -r services secrets/shop.age secrets/blog.age
 deploy
+is_over() { ! "$vyr" ps --json | grep -qE '"state":"(booting|ready|draining)"'; }
+await "the end of all instances" is_over
 on vyr ps
 
 step "clients of both services, each with a connection of its own"
