@@ -247,9 +247,10 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
     let tap = open_tap("vyr-t2", Some(&namespace.path())).expect("a TAP");
     let spec = Spec { tap: Some((tap, mac)), snapshot: Some(snapshot), ..place.spec() };
     let guest = place.guest(spec);
-    let mut start = start("ip -6 addr; ip -4 addr show eth0; ip -4 route; echo told; sleep 100000");
-    start.network = Some(Network { ipv4: None, ..network });
-    guest.start(start);
+    let script = "ip -6 addr; ip -4 addr show eth0; ip -4 route; echo told; sleep 100000";
+    let mut without = crate::place::start(script);
+    without.network = Some(Network { ipv4: None, ..network });
+    guest.start(without);
     let told = lines(&guest, "told").join("\n");
     assert!(told.contains("fd00:7::2/64"), "{told}");
     assert!(!told.contains("inet ") && !told.contains("default"), "{told}");
