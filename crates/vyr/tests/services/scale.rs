@@ -66,7 +66,8 @@ fn more_fewer_and_a_former_release_lose_no_request() {
     assert!(two.len() == 2 && two[0] == one[0], "{one:?} {two:?}");
     deployed(&["scale", "web/http=1"]);
     let (answers, failed) = load.end();
-    assert!(answers > 20 && failed == 0, "{answers} answers, {failed} failed");
+    let ended = house.json(&["ps", "--all"]);
+    assert!(answers > 20 && failed == 0, "{answers} answers, {failed} failed: {ended}");
     assert_eq!((serving(&house), release(&house)), (one, first.clone()));
 
     // Another release, and the way back that was printed.
@@ -81,7 +82,8 @@ fn more_fewer_and_a_former_release_lose_no_request() {
     let load = house.load();
     deployed(&["release", "rollback", "web"]);
     let (answers, failed) = load.end();
-    assert!(answers > 20 && failed == 0, "{answers} answers, {failed} failed");
+    let ended = house.json(&["ps", "--all"]);
+    assert!(answers > 20 && failed == 0, "{answers} answers, {failed} failed: {ended}");
     assert_eq!(house.get("/"), "version v1\n");
     assert_eq!(release(&house), first, "it is the release that it was");
 }
