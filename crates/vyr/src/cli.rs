@@ -34,12 +34,12 @@ pub(crate) use node::{
 };
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretInput};
 pub(crate) use services::{
-    DeployArgs, ExecArgs, LogsArgs, PsArgs, ReleaseCommand, ReleaseLsArgs, ReleaseReceiptArgs,
-    ReleaseShowArgs,
+    DeployArgs, DeployOptions, ExecArgs, LogsArgs, PsArgs, ReleaseCommand, ReleaseLsArgs,
+    ReleaseReceiptArgs, ReleaseRollbackArgs, ReleaseShowArgs, Scale, ScaleArgs,
 };
 pub(crate) use site::{
     CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, Kind, LockArgs, PlanArgs,
-    PlanCommand, SignArgs, SiteArgs,
+    PlanCommand, SignArgs,
 };
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
@@ -130,10 +130,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Client(ClientCommand),
     Deploy(DeployArgs),
+    Scale(ScaleArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
     Exec(ExecArgs),
-    /// What services were made of, and what became of their deploys
+    /// What services were made of, what became of their deploys, and the way back
     #[command(subcommand)]
     Release(ReleaseCommand),
     /// What services are told and nobody else: age files in the site

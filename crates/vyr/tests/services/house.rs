@@ -255,7 +255,7 @@ to = "http"
         fs::write(self.path("site/services/web.toml"), text).expect("room");
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vyr"));
         command
             .args(arguments)
@@ -269,7 +269,11 @@ to = "http"
         command
     }
 
-    fn output(&self, mut command: Command, input: &str) -> (Option<i32>, String, String) {
+    pub(crate) fn output(
+        &self,
+        mut command: Command,
+        input: &str,
+    ) -> (Option<i32>, String, String) {
         use std::io::Write;
         self.space.inside(|| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -8,6 +8,7 @@ mod debian;
 mod house;
 mod images;
 mod ipv4;
+mod scale;
 mod tls;
 
 use std::fs;
