@@ -432,6 +432,7 @@ mod tests {
             snapshots: true,
             no_memory_cap: None,
             no_own_user: None,
+            no_channel: None,
         };
         let words = Guests::of(can).words();
         assert_eq!(words, "QEMU 1, TCG (emulated: there is no /dev/kvm)");
