@@ -11,7 +11,7 @@
 //!    file is: [`Manifest::faults`] has no other way in.
 //! 2. In the normalised form every default is written out, and what stands for all processes stands
 //!    in each.
-//! 3. What [`write`] writes is read as what it was written from.
+//! 3. What [`write()`] writes is read as what it was written from.
 //!
 //! Deliberately elsewhere: what people try and Vyr does not do (`refuse`), hostnames and ports that
 //! two services want (`vyr-plan`).
