@@ -381,6 +381,11 @@ fn killed(test: &str) {
         let at = Pid::from_raw(i32::try_from(first).expect("a pid")).expect("a pid");
         let before = arrived();
         kill_process(at, Signal::KILL).expect("it runs");
+        // Its connection too: else it would get the rest of the layer, read by nobody.
+        until("its end", || {
+            let stat = fs::read_to_string(format!("/proc/{first}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+        });
         place.relay.allow(u64::MAX);
         let fetched = running.join().expect("no panic").expect("the next one goes on");
         assert_ne!(pid.load(Ordering::SeqCst), first, "another process");
