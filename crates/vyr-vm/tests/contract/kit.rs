@@ -2,28 +2,19 @@
 //! directory for machines; and how processes of the host are looked at.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use vyr_base::Digest;
+pub(crate) use vyr_space::not_run;
 use vyr_vm::vmm::{MEMORY_MIN, Machine, Platform, Spec, Vmm, console_of};
 
 use crate::guest::{Then, elf};
 
 /// A guest on a busy machine; nothing here is about time.
 pub(crate) const HANG: Duration = Duration::from_secs(240);
-
-/// Says it, and notes it for the run as a whole.
-pub(crate) fn not_run(test: &str, why: &str) {
-    println!("not run: {why}");
-    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
-        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).expect("the log");
-        writeln!(log, "{test}: {why}").expect("room in the log");
-    }
-}
 
 pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

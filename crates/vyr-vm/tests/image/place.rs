@@ -1,24 +1,11 @@
 //! What a test needs of its machine, and a place for its files.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+pub(crate) use vyr_space::not_run;
 use vyr_vm::image::Images;
-
-/// Says that `test` was not run, and why: to a reader, and to `cargo xtask ci`, which compares it
-/// with `xtask/not-run.txt`.
-pub(crate) fn not_run(test: &str, reason: &str) {
-    println!("not run: {reason}");
-    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
-        let log = OpenOptions::new().append(true).create(true).open(log);
-        // One write, so that lines of tests at once do not mix.
-        log.and_then(|mut log| log.write_all(format!("{test}: {reason}\n").as_bytes()))
-            .expect("the log can be written");
-    }
-}
 
 /// Whether what a test needs is there; says so if not.
 pub(crate) fn is_able(test: &str, programs: &[&str], root: bool) -> bool {

@@ -2,12 +2,12 @@
 //! snapshot of a guest that knows nothing yet. It is booted once; most tests restore it.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+pub(crate) use vyr_space::not_run;
 use vyr_vm::channel::words::{Phase, Process, Start};
 use vyr_vm::channel::{Channel, fresh};
 use vyr_vm::vmm::{MEMORY_MIN, Machine, Platform, Qemu, QemuMachine, Spec, Vmm};
@@ -34,15 +34,6 @@ pub(crate) struct Place {
     pub(crate) platform: Platform,
     pub(crate) root: PathBuf,
     pub(crate) snapshot: PathBuf,
-}
-
-/// Says it, and notes it for the run as a whole.
-pub(crate) fn not_run(test: &str, why: &str) {
-    println!("not run: {why}");
-    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
-        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).expect("the log");
-        writeln!(log, "{test}: {why}").expect("room in the log");
-    }
 }
 
 /// The place, or why there is none on this machine.
