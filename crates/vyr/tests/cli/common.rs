@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -250,6 +250,16 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Looks until it is so.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let until = Instant::now() + HANG;
+    while !so() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::yield_now();
     }
 }
 

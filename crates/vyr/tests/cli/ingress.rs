@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::common::{HANG, Place, ends_within, is_root, text_of};
+use crate::common::{HANG, Place, ends_within, is_root, text_of, wait_for};
 
 const INGRESS_UID: u32 = 60804;
 
@@ -53,14 +52,6 @@ fn works(port: u16) -> bool {
     let (sent, mut back) = (b"there and back", Vec::new());
     let talked = stream.write_all(sent).and_then(|()| stream.shutdown(Shutdown::Write));
     talked.and_then(|()| stream.read_to_end(&mut back)).is_ok() && back == sent
-}
-
-fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
-    let until = Instant::now() + HANG;
-    while !so() {
-        assert!(Instant::now() < until, "not in time: {what}");
-        std::thread::yield_now();
-    }
 }
 
 fn pid_of(status: &Value) -> Pid {

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use vyr_node::DataDir;
 use vyr_node::secrets::open;
 
-use crate::common::{Place, has, root, text_of};
+use crate::common::{Place, has, root, text_of, wait_for};
 use crate::judge::tree;
 
 /// What must be nowhere but in the memory of who may know it.
@@ -118,8 +118,13 @@ fn a_value_is_in_no_argument_output_error_or_file() {
     };
     // While it waits for its stdin everybody may look at it.
     let running = team.secret(&["set", "TOKEN"]).start_open();
-    let process = format!("/proc/{}", running.pid().as_raw_nonzero());
-    let arguments = fs::read(format!("{process}/cmdline")).expect("it runs");
+    let line = format!("/proc/{}/cmdline", running.pid().as_raw_nonzero());
+    // It is there before its arguments are.
+    let mut arguments = Vec::new();
+    wait_for("its arguments", || {
+        arguments = fs::read(&line).expect("it runs");
+        !arguments.is_empty()
+    });
     assert!(holds(&arguments, "TOKEN"), "the judge sees arguments");
     running.kill();
     let _ = running.wait();
