@@ -76,6 +76,9 @@ pub enum VmmError {
     /// Another kernel, size or VMM.
     #[error("the snapshot is of another machine: {0}")]
     Snapshot(String),
+    /// Its bytes are others than were stored.
+    #[error("the snapshot {0} is not what was stored")]
+    Damaged(PathBuf),
     /// It still runs.
     #[error("the VMM did not end in time")]
     TimedOut,
@@ -106,7 +109,7 @@ impl Problem for VmmError {
             Self::TimedOut => Category::Transient,
             Self::Start { .. } => Category::Failure,
             Self::File { .. } | Self::Cgroup { .. } | Self::Kill(_) => Category::Internal,
-            Self::Qmp { .. } | Self::Record { .. } => Category::Internal,
+            Self::Qmp { .. } | Self::Record { .. } | Self::Damaged(_) => Category::Internal,
         }
     }
 
@@ -117,7 +120,9 @@ impl Problem for VmmError {
             }
             Self::Platform(error) => error.hint(),
             Self::Disk(error) => error.hint(),
-            Self::Snapshot(_) => Some("make it anew from a boot of this machine".into()),
+            Self::Snapshot(_) | Self::Damaged(_) => {
+                Some("make it anew from a boot of this machine".into())
+            }
             Self::Cgroup { .. } => Some("run as root, with the memory controller mounted".into()),
             _ => None,
         }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -13,10 +13,11 @@ use vyr_channel::Phase;
 
 use super::cgroup::Group;
 use super::command::{CHANNEL, CONSOLE_SOCKET, PROGRAM};
+use super::digests::Digests;
 use super::process::Handle;
 use super::qemu::{CONSOLE, RECORD};
 use super::qmp::Qmp;
-use super::record::{self, Running, Shape};
+use super::record::{self, Running, Shape, Stored};
 use super::{Exit, Machine, Status, VmmError, console};
 use crate::channel::{Channel, ChannelError};
 
@@ -45,8 +46,8 @@ pub(super) struct Parts {
     pub(super) child: Mutex<Option<Child>>,
     pub(super) qmp: Mutex<Option<Qmp>>,
     pub(super) group: Option<Group>,
-    /// With the root disk, whose digest it lacks until a snapshot is made.
-    pub(super) shape: Option<(Shape, File)>,
+    /// With the root disk, whose digest it may lack until a snapshot is made.
+    pub(super) shape: Option<(Shape, File, Arc<Digests>)>,
 }
 
 /// A machine. Dropped it runs on: [`super::Vmm::attach`] finds it again.
@@ -188,24 +189,28 @@ impl Machine for QemuMachine {
             return Err(VmmError::NotBlank);
         }
         let mut qmp = lock(&self.parts.qmp);
-        let (Some(qmp), Some((shape, root))) = (qmp.as_mut(), &self.parts.shape) else {
+        let (Some(qmp), Some((shape, root, digests))) = (qmp.as_mut(), &self.parts.shape) else {
             return Err(VmmError::Adopted);
         };
-        let mut shape = shape.clone();
-        shape.add_root(root)?;
+        let root = digests.of(root).map_err(VmmError::file("read", "the root disk"))?;
+        let shape = Shape { root: Some(root), ..shape.clone() };
         // Nobody can start it from here on.
         drop(channel);
         let new = to.with_extension("new");
-        let file = File::create(&new).map_err(VmmError::file("make", &new))?;
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(&new).map_err(VmmError::file("make", &new))?;
         qmp.ask("stop", None)?;
         qmp.ask("migrate-set-parameters", Some(json!({"max-bandwidth": 1u64 << 40})))?;
         qmp.hand_over("snapshot", file.as_fd())?;
         qmp.ask("migrate", Some(json!({"uri": "fd:snapshot"})))?;
         qmp.finish_migration(STORE)?;
         file.sync_all().map_err(VmmError::file("write", &new))?;
+        let digest = digests.of(&file).map_err(VmmError::file("read", &new))?;
+        let bytes = file.metadata().map_err(VmmError::file("read", &new))?.len();
         fs::rename(&new, to).map_err(VmmError::file("rename", &new))?;
         // Last: a snapshot without its record is none.
-        record::write(&to.with_extension("json"), &shape)?;
+        record::write(&to.with_extension("json"), &Stored::new(shape, bytes, digest))?;
         self.kill().map(drop)
     }
 }

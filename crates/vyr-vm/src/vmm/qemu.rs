@@ -13,20 +13,22 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
+use vyr_base::Digest;
 
 use super::command::{self, CHANNEL, CONSOLE_SOCKET, Inherited, PROGRAM, RUN, SCRATCH};
+use super::digests::Digests;
 use super::machine::{Parts, QemuMachine};
 use super::process::{Handle, SPAWNING, started};
 use super::qmp::Qmp;
-use super::record::{self, Running, Shape};
+use super::record::{self, Running, Shape, Stored};
 use super::{
-    Accelerator, Capabilities, Cgroups, MEMORY_MIN, Spec, Vmm, VmmError, console, disk, probe,
+    Accelerator, Capabilities, Cgroups, Link, MEMORY_MIN, Spec, Vmm, VmmError, console, disk, probe,
 };
 
 /// What a VMM needs beside its guest's memory: measured 75 MiB above it with emulation
@@ -46,6 +48,7 @@ pub struct Qemu {
     accelerator: OnceLock<Accelerator>,
     probe: Option<probe::Probe>,
     cgroups: OnceLock<Result<Cgroups, String>>,
+    digests: Arc<Digests>,
 }
 
 impl Qemu {
@@ -67,9 +70,8 @@ impl Qemu {
         directory: PathBuf,
         user: Option<(u32, u32)>,
     ) -> Result<Self, VmmError> {
-        let (version, accelerator) = (version()?, OnceLock::new());
         let probe = Some(probe::Probe { platform, directory, user });
-        Ok(Self { version, accelerator, probe, cgroups: OnceLock::new() })
+        Ok(Self { probe, ..Self::of(version()?, OnceLock::new()) })
     }
 
     /// With cgroups that were found before; without this they are looked for, which takes root.
@@ -96,9 +98,42 @@ impl Qemu {
 
     /// With a given accelerator, for the probe.
     pub(super) fn with(version: &str, accelerator: Accelerator) -> Self {
-        let accelerator = OnceLock::from(accelerator);
-        let cgroups = OnceLock::new();
-        Self { version: version.to_owned(), accelerator, probe: None, cgroups }
+        Self::of(version.to_owned(), OnceLock::from(accelerator))
+    }
+
+    fn of(version: String, accelerator: OnceLock<Accelerator>) -> Self {
+        let (cgroups, digests) = (OnceLock::new(), Arc::default());
+        Self { version, accelerator, probe: None, cgroups, digests }
+    }
+
+    /// The name of the kind of machine that this makes: a snapshot of one is for all of that kind, and
+    /// for no other. The root disk is read, unless it was before and has not changed.
+    ///
+    /// # Errors
+    /// The root disk cannot be read.
+    pub fn kind(&self, spec: &Spec) -> Result<Digest, VmmError> {
+        self.shape(spec)?.name()
+    }
+
+    fn shape(&self, spec: &Spec) -> Result<Shape, VmmError> {
+        let root = self.digests.of(&spec.root).map_err(VmmError::file("read", "the root disk"))?;
+        Ok(Shape { root: Some(root), ..Shape::of(spec, &self.version, self.accelerator())? })
+    }
+
+    /// A snapshot, if it is one of this kind of machine and as it was stored.
+    fn stored(&self, shape: &Shape, path: &Path) -> Result<File, VmmError> {
+        let stored = Stored::read(&path.with_extension("json"))?;
+        if let Some(field) = shape.difference(&stored.shape) {
+            return Err(VmmError::Snapshot(format!("its {field} differs")));
+        }
+        let read = || VmmError::file("read", path);
+        let file = File::open(path).map_err(read())?;
+        let bytes = file.metadata().map_err(read())?.len();
+        // A cut one need not be read.
+        if bytes != stored.bytes || self.digests.of(&file).map_err(read())? != stored.digest {
+            return Err(VmmError::Damaged(path.to_owned()));
+        }
+        Ok(file)
     }
 
     fn spawn(
@@ -112,9 +147,9 @@ impl Qemu {
         let handed = Handed::of(spec, directory)?;
         let mut command = command::command(spec, self.accelerator(), handed.numbers());
         command.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped()).process_group(0);
-        match &spec.tap {
-            None => command.stdout(Stdio::null()),
-            Some((tap, _)) => {
+        match &spec.card {
+            None | Some((Link::Nowhere, _)) => command.stdout(Stdio::null()),
+            Some((Link::Tap(tap), _)) => {
                 command.stdout(tap.try_clone().map_err(VmmError::file("hand over", "the TAP"))?)
             }
         };
@@ -171,15 +206,15 @@ impl Vmm for Qemu {
 
     fn start(&self, spec: Spec, directory: &Path) -> Result<QemuMachine, VmmError> {
         check(&spec)?;
-        let mut shape = Shape::of(&spec, &self.version, self.accelerator());
         let root = spec.root.try_clone().map_err(VmmError::file("hold", "the root disk"))?;
-        if let Some(snapshot) = &spec.snapshot {
-            let of: Shape = record::read(&snapshot.with_extension("json"))?;
-            shape.add_root(&root)?;
-            if let Some(field) = shape.difference(&of) {
-                return Err(VmmError::Snapshot(format!("its {field} differs")));
+        let (shape, stored) = match &spec.snapshot {
+            None => (Shape::of(&spec, &self.version, self.accelerator())?, None),
+            Some(path) => {
+                let shape = self.shape(&spec)?;
+                let stored = self.stored(&shape, path)?;
+                (shape, Some(stored))
             }
-        }
+        };
         let group = match &spec.cgroup {
             None => None,
             Some(name) => {
@@ -198,7 +233,7 @@ impl Vmm for Qemu {
             // When this process ends the VMM's words go nowhere; it does not mind.
             guard.words = Some(console::keep(stderr, &log).map_err(VmmError::file("make", &log))?);
         }
-        let result = begin(&spec, directory, guard.pid(), stream, group.as_ref());
+        let result = begin(stored.as_ref(), directory, guard.pid(), stream, group.as_ref());
         match result {
             Ok(qmp) => {
                 let pid = guard.pid();
@@ -211,7 +246,7 @@ impl Vmm for Qemu {
                     child: Mutex::new(child),
                     qmp: Mutex::new(Some(qmp)),
                     group,
-                    shape: Some((shape, root)),
+                    shape: Some((shape, root, Arc::clone(&self.digests))),
                 }))
             }
             Err(VmmError::Qmp { why, .. }) if guard.has_ended() => {
@@ -235,7 +270,7 @@ pub(super) const CONSOLE: &str = "console.log";
 
 /// From the first word to the running guest.
 fn begin(
-    spec: &Spec,
+    stored: Option<&File>,
     directory: &Path,
     pid: u32,
     stream: UnixStream,
@@ -247,8 +282,7 @@ fn begin(
         group.enter(pid)?;
     }
     qmp.ask("x-exit-preconfig", None)?;
-    if let Some(snapshot) = &spec.snapshot {
-        let file = File::open(snapshot).map_err(VmmError::file("read", snapshot))?;
+    if let Some(file) = stored {
         qmp.hand_over("snapshot", file.as_fd())?;
         qmp.ask("migrate-incoming", Some(json!({"uri": "fd:snapshot"})))?;
         qmp.finish_migration(RESTORE)?;

@@ -2,16 +2,20 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use vyr_base::Digest;
 
+use super::command::seen;
 use super::{Accelerator, Spec, VmmError};
 
-/// The version of both records.
+/// Of the record of a running machine.
 const VERSION: u32 = 1;
+
+/// Of the record of a snapshot. Version 1 was no more than a shape.
+const STORED_VERSION: u32 = 2;
 
 /// Bytes of a record.
 const BYTES_MAX: u64 = 64 << 10;
@@ -29,19 +33,35 @@ pub(super) struct Running {
     pub(super) cgroup: Option<String>,
 }
 
-/// Of a snapshot: everything in which a machine that is restored has to be the same.
+/// Of a snapshot. What is stored is what was written, and fits machines of one shape.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    version: u32,
+    pub(super) shape: Shape,
+    /// Of the file beside it.
+    pub(super) bytes: u64,
+    pub(super) digest: Digest,
+}
+
+/// Everything in which a machine that is restored has to be the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shape {
-    pub(super) version: u32,
     pub(super) vmm: String,
     pub(super) accelerator: String,
+    /// The host's boot, where the guest sees the host's own processor: after the next one it may be
+    /// another.
+    pub(super) boot_id: Option<String>,
     pub(super) platform: String,
-    pub(super) root: String,
+    pub(super) root: Option<Digest>,
     pub(super) memory_bytes: u64,
     pub(super) vcpus: u8,
     pub(super) scratch_bytes: Option<u64>,
     pub(super) card: bool,
+    /// Of everything the guest sees of its machine, so that another version of this program that makes
+    /// other machines knows it.
+    pub(super) devices: Digest,
 }
 
 impl Running {
@@ -50,52 +70,61 @@ impl Running {
     }
 }
 
+impl Stored {
+    pub(super) fn new(shape: Shape, bytes: u64, digest: Digest) -> Self {
+        Self { version: STORED_VERSION, shape, bytes, digest }
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Self, VmmError> {
+        let stored: Self = read(path)?;
+        if stored.version == STORED_VERSION {
+            return Ok(stored);
+        }
+        let why = format!("its version is {}", stored.version);
+        Err(VmmError::Record { path: path.to_owned(), why })
+    }
+}
+
 impl Shape {
-    /// All but the root disk's digest, for which the whole of it has to be read.
-    pub(super) fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Self {
-        Self {
-            version: VERSION,
+    /// All but the root disk's digest, for which the whole of it may have to be read.
+    pub(super) fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Result<Self, VmmError> {
+        let boot_id = match accelerator {
+            Accelerator::Kvm => Some(boot_id()?),
+            Accelerator::Tcg(_) => None,
+        };
+        Ok(Self {
             vmm: vmm.to_owned(),
             accelerator: accelerator.word().to_owned(),
+            boot_id,
             platform: spec.platform.digest.to_string(),
-            root: String::new(),
+            root: None,
             memory_bytes: spec.memory_bytes,
             vcpus: spec.vcpus,
             scratch_bytes: spec.scratch_bytes,
-            card: spec.tap.is_some(),
-        }
+            card: spec.card.is_some(),
+            devices: Digest::of(seen(spec, accelerator, None).join("\0").as_bytes()),
+        })
     }
 
-    /// Reads the root disk, and leaves the descriptor where it was.
-    pub(super) fn add_root(&mut self, disk: &File) -> Result<(), VmmError> {
-        let (mut hasher, mut at) = (vyr_base::Hasher::new(), 0);
-        let mut bytes = vec![0; 256 << 10];
-        loop {
-            let count = disk.read_at(&mut bytes, at);
-            match count.map_err(VmmError::file("read", "the root disk"))? {
-                0 => break,
-                count => {
-                    hasher.update(&bytes[..count]);
-                    at += count as u64;
-                }
-            }
-        }
-        self.root = hasher.finish().to_string();
-        Ok(())
+    /// A name for it that no other shape has.
+    pub(super) fn name(&self) -> Result<Digest, VmmError> {
+        let text = serde_json::to_vec(self).map_err(|e| VmmError::Spec(e.to_string()))?;
+        Ok(Digest::of(&text))
     }
 
     /// In which field the other one differs.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
         let fields = [
-            (self.version == other.version, "version"),
             (self.vmm == other.vmm, "VMM"),
             (self.accelerator == other.accelerator, "accelerator"),
+            (self.boot_id == other.boot_id, "host's boot"),
             (self.platform == other.platform, "platform"),
             (self.root == other.root, "root disk"),
             (self.memory_bytes == other.memory_bytes, "memory"),
-            (self.vcpus == other.vcpus, "processors"),
+            (self.vcpus == other.vcpus, "number of processors"),
             (self.scratch_bytes == other.scratch_bytes, "scratch disk"),
             (self.card == other.card, "network card"),
+            (self.devices == other.devices, "set of devices"),
         ];
         fields.into_iter().find(|(same, _)| !same).map(|(_, name)| name)
     }
