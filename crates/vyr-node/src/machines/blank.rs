@@ -60,7 +60,6 @@ pub(crate) fn serve(keeper: &Keeper, wishes: &Receiver<Wish>) {
         let begun = Instant::now();
         match make(keeper, snapshots, wish) {
             Ok(()) => {
-                snapshots.add(kind);
                 let bytes = fs::metadata(snapshots.path(&kind)).map_or(0, |of| of.len());
                 eprintln!(
                     "vyr machines: snapshot {} of {} MiB was made in {:.1} s",
@@ -183,7 +182,10 @@ fn make(keeper: &Keeper, snapshots: &Snapshots, wish: Wish) -> Result<(), String
     let machine = driver.qemu.start(spec, &directory).map_err(|e| text(&e))?;
     let machine = blank.machine.insert(machine);
     let channel = machine.channel(true, BOOT).map_err(|e| text(&e))?;
-    machine.snapshot(channel, &snapshots.path(&kind)).map_err(|e| text(&e))
+    machine.snapshot(channel, &snapshots.path(&kind)).map_err(|e| text(&e))?;
+    // Before the guest's directory goes: whoever sees that finds the snapshot.
+    snapshots.add(kind);
+    Ok(())
 }
 
 fn has_room(directory: &Path, memory_bytes: u64) -> Result<(), String> {

@@ -43,6 +43,11 @@ fn stored(house: &House, end: &str) -> BTreeSet<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|of| of == end)).collect()
 }
 
+/// Whether so many are there, and none is being made.
+fn made(house: &House, count: usize) -> bool {
+    stored(house, "json").len() == count && !house.machines().join(".blank").exists()
+}
+
 #[track_caller]
 fn until(what: &str, is: impl Fn() -> bool) {
     let end = Instant::now() + HANG;
@@ -110,7 +115,7 @@ fn restored(test: &str) {
         let time: u64 = line(&log).parse().expect("seconds");
         // The guest's clock runs by itself from when it was told.
         assert!((before..=now() + 1).contains(&time), "{name}: {time} is not from {before} on");
-        until("a snapshot", || stored(&house, "json").len() == 1);
+        until("a snapshot", || made(&house, 1));
         known.push((id, wanted));
     }
     for of in house.door.list().expect("a list") {
@@ -132,7 +137,7 @@ fn restored(test: &str) {
     house.door.start(order, None).expect("it is taken");
     assert_eq!(began(&house, &larger).0, BOOTED);
     house.runs(&larger);
-    until("a second snapshot", || stored(&house, "json").len() == 2);
+    until("a second snapshot", || made(&house, 2));
     // What an earlier life of the process made is of use to this one.
     let mut house = house.again();
     let four = house.start("four", "sleep 100000");
@@ -181,7 +186,7 @@ fn with_a_card(test: &str) {
         house.runs(&id);
         let log = UnixStream::from(house.door.logs(&id, 0, true).expect("a log"));
         assert_eq!(line(&log), mac.map(|byte| format!("{byte:02x}")).join(":"), "{name}");
-        until("a snapshot", || stored(&house, "json").len() == 1);
+        until("a snapshot", || made(&house, 1));
     }
     keeper.kill().expect("ours");
     keeper.wait().expect("ours");
@@ -207,7 +212,7 @@ fn of_no_use(test: &str) {
     let id = house.start("one", "sleep 100000");
     assert_eq!(began(&house, &id).0, BOOTED);
     house.runs(&id);
-    until("a snapshot", || stored(&house, "json").len() == 1);
+    until("a snapshot", || made(&house, 1));
     let path = stored(&house, "snapshot").pop_first().expect("one");
     let file = fs::File::options().read(true).write(true).open(&path).expect("ours");
     let (mut byte, middle) = ([0], file.metadata().expect("a file").len() / 2);
@@ -218,7 +223,7 @@ fn of_no_use(test: &str) {
     assert!(why.contains("is not what was stored"), "{why}");
     // The machine that booted has another one made, under the same name. The VMM itself refuses what
     // is no snapshot, whatever its record says.
-    until("another snapshot", || stored(&house, "json").len() == 1);
+    until("another snapshot", || made(&house, 1));
     let record = path.with_extension("json");
     let text = fs::read_to_string(&record).expect("ours");
     let mut stated: Value = serde_json::from_str(&text).expect("JSON");
@@ -229,7 +234,7 @@ fn of_no_use(test: &str) {
     let why = instead(&house, "three");
     assert!(why.contains("its snapshot could not be used: VMM:"), "{why}");
     // The twin: nobody meddles with the third.
-    until("another snapshot", || stored(&house, "json").len() == 1);
+    until("another snapshot", || made(&house, 1));
     let id = house.start("four", "sleep 100000");
     assert_eq!(began(&house, &id).0, Began::Restored);
     house.runs(&id);
@@ -272,7 +277,7 @@ fn killed_while_made(test: &str) {
         let id = order.id.clone();
         house.door.start(order, None).expect("it is taken");
         assert_eq!(began(&house, &id).0, BOOTED, "{point}");
-        house.runs(&id);
+        // It comes once the machine runs, and may be gone again soon.
         until("a guest to be stored", || mark(&house).is_some());
         let mark = mark(&house).expect("it was there a moment ago");
         let whole = || stored(&house, "json").len() == 1;
