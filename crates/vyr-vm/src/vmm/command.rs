@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::process::Command;
 
-use super::{Accelerator, Spec};
+use super::{Accelerator, Link, Spec};
 
 /// The program.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -36,51 +36,34 @@ pub(super) struct Inherited {
 pub(super) fn command(spec: &Spec, accelerator: &Accelerator, fds: Inherited) -> Command {
     let mut command = Command::new(PROGRAM);
     command.current_dir("/");
-    let append = match accelerator {
-        Accelerator::Kvm => APPEND.to_owned(),
-        Accelerator::Tcg(_) => format!("{APPEND} {APPEND_TCG}"),
-    };
-    let cpu = match accelerator {
-        Accelerator::Kvm => "host",
-        Accelerator::Tcg(_) => "max",
-    };
     command
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args([
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         ])
         .args(["-preconfig", "-S"])
-        .args(["-machine", &format!("microvm,accel={},rtc=on", accelerator.word())])
-        .args(["-cpu", cpu])
-        .args(["-m", &format!("{}M", spec.memory_bytes >> 20)])
-        .args(["-smp", &spec.vcpus.to_string()])
         .arg("-kernel")
         .arg(&spec.platform.kernel)
         .arg("-initrd")
         .arg(&spec.platform.initramfs)
-        .args(["-append", &append])
         .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
         .args(["-chardev", &format!("socket,id=console,fd={},server=on,wait=off", fds.console)])
-        .args(["-serial", "chardev:console"])
         .args(["-chardev", &format!("socket,id=vyr,fd={},server=on,wait=off", fds.channel)])
-        .args(["-device", "virtio-serial-device"])
-        .args(["-device", "virtserialport,chardev=vyr,name=vyr"])
         .args(["-add-fd", &format!("fd={},set={ROOT_SET}", fds.root)])
-        .args(["-blockdev", &blockdev("root", ROOT_SET, true)])
-        .args(["-device", "virtio-blk-device,drive=root,serial=root"]);
+        .args(["-blockdev", &blockdev("root", ROOT_SET, true)]);
     if let Some(scratch) = fds.scratch {
         command
             .args(["-add-fd", &format!("fd={scratch},set={SCRATCH_SET}")])
-            .args(["-blockdev", &blockdev("scratch", SCRATCH_SET, false)])
-            .args(["-device", "virtio-blk-device,drive=scratch,serial=scratch"]);
+            .args(["-blockdev", &blockdev("scratch", SCRATCH_SET, false)]);
     }
-    if let Some((_, mac)) = &spec.tap {
-        let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        command
-            .args(["-netdev", "tap,id=net,fd=1,vhost=off"])
-            .args(["-device", &format!("virtio-net-device,netdev=net,mac={}", mac.join(":"))]);
+    match spec.card {
+        None => {}
+        Some((Link::Tap(_), _)) => drop(command.args(["-netdev", "tap,id=net,fd=1,vhost=off"])),
+        // A hub with nobody else at it.
+        Some((Link::Nowhere, _)) => drop(command.args(["-netdev", "hubport,id=net,hubid=0"])),
     }
+    command.args(seen(spec, accelerator, spec.card.as_ref().map(|(_, mac)| *mac)));
     if spec.snapshot.is_some() {
         command.args(["-incoming", "defer"]);
     }
@@ -89,6 +72,35 @@ pub(super) fn command(spec: &Spec, accelerator: &Accelerator, fds: Inherited) ->
     }
     command.env_clear();
     command
+}
+
+/// Everything that the guest sees of its machine. Its card's address is its own: without one it is
+/// left out.
+pub(super) fn seen(spec: &Spec, accelerator: &Accelerator, mac: Option<[u8; 6]>) -> Vec<String> {
+    let (cpu, append) = match accelerator {
+        Accelerator::Kvm => ("host", APPEND.to_owned()),
+        Accelerator::Tcg(_) => ("max", format!("{APPEND} {APPEND_TCG}")),
+    };
+    let mut all = vec!["-no-reboot".to_owned()];
+    let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
+    add("-machine", format!("microvm,accel={},rtc=on", accelerator.word()));
+    add("-cpu", cpu.into());
+    add("-m", format!("{}M", spec.memory_bytes >> 20));
+    add("-smp", spec.vcpus.to_string());
+    add("-append", append);
+    add("-serial", "chardev:console".into());
+    add("-device", "virtio-serial-device".into());
+    add("-device", "virtserialport,chardev=vyr,name=vyr".into());
+    add("-device", "virtio-blk-device,drive=root,serial=root".into());
+    if spec.scratch_bytes.is_some() {
+        add("-device", "virtio-blk-device,drive=scratch,serial=scratch".into());
+    }
+    if spec.card.is_some() {
+        let mac = mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        let mac = mac.map(|mac| format!(",mac={mac}")).unwrap_or_default();
+        add("-device", format!("virtio-net-device,netdev=net{mac}"));
+    }
+    all
 }
 
 /// Numbers of QEMU's own, one a descriptor.
