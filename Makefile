@@ -1,7 +1,7 @@
 # The ways in. Each one checks the machine first (scripts/setup.sh), then calls what does it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-guidance demo-network test test-full
+.PHONY: help build demo demo-guidance demo-network demo-services test test-full
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -17,6 +17,9 @@ demo-guidance: ## short tasks beside hogs, with guidance off and on
 
 demo-network: ## a network planned, applied, locked out of and rebuilt while packets flow (root)
 	scripts/setup.sh demo-network scripts/demo-network.sh
+
+demo-services: ## a real image as two services with TLS, rolled forward and back under load (root)
+	scripts/setup.sh demo-services scripts/demo-services.sh
 
 test: ## run every check there is
 	scripts/setup.sh test cargo xtask ci

@@ -52,7 +52,7 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "explain" -d 'Say where some
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "graph" -d 'Show who is connected to what, and who reaches what'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "apply" -d 'Make a host as a plan says, with a way back'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "confirm" -d 'Keep the change that waits'
-complete -c vyr -n "__fish_vyr_needs_command" -f -a "rollback" -d 'Take the change back that waits'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "rollback" -d 'Take the change of the network back that waits'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "drift" -d 'Compare a host with its plan. Changes nothing'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "network" -d 'This host\'s network'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "bundle" -d 'Write what this host is into one file, to rebuild it elsewhere'
@@ -61,10 +61,11 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "server" -d 'This host\'s ow
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "ingress" -d 'Carry connections to ready backends: TLS by server name, raw TCP by port'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "client" -d 'People\'s devices'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "deploy" -d 'Bring the site\'s services to this node: lock, plan, sign, and carry the plan out'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "scale" -d 'Run more or fewer instances of a process: write it into services/, and deploy'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "ps" -d 'List instances, and say why a slot is not as it should be'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "logs" -d 'Print what an instance wrote'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "exec" -d 'Run a program beside an instance\'s own'
-complete -c vyr -n "__fish_vyr_needs_command" -f -a "release" -d 'What services were made of, and what became of their deploys'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "release" -d 'What services were made of, what became of their deploys, and the way back'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "secret" -d 'What services are told and nobody else: age files in the site'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "doctor" -d 'Say what this machine offers, what it does not, and why'
@@ -571,6 +572,18 @@ complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l no-wait -d 'Do not wa
 complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
 complete -c vyr -n "__fish_vyr_using_subcommand deploy" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand deploy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l key -d 'Approve the plan with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l expires -d 'How long that approval counts, such as 1h' -r
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l update -d 'Ask registries again what tags mean now: that of a service, or all' -r
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l as -d 'The name of this node in the site [default: as last time, or the only one]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l edit-only -d 'Only change the site\'s files: look at them, have them signed, deploy later'
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l no-wait -d 'Do not wait until it is in force'
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand scale" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand ps" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand ps" -l why -d 'Say for each slot what is wanted, what runs, and the one thing it waits for'
 complete -c vyr -n "__fish_vyr_using_subcommand ps" -s a -l all -d 'List what has ended too'
@@ -590,12 +603,13 @@ complete -c vyr -n "__fish_vyr_using_subcommand exec" -s i -l interactive -d 'Pa
 complete -c vyr -n "__fish_vyr_using_subcommand exec" -s t -l tty -d 'Give it a terminal'
 complete -c vyr -n "__fish_vyr_using_subcommand exec" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -f -a "ls" -d 'List the releases that the site\'s plans had, newest first'
-complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -f -a "show" -d 'Show what a release is made of'
-complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt" -f -a "receipt" -d 'Show the receipt of a deploy: what was brought here, by whom, and how it ended'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -f -a "ls" -d 'List the releases that the site\'s plans had, newest first'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -f -a "show" -d 'Show what a release is made of'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -f -a "receipt" -d 'Show the receipt of a deploy: what was brought here, by whom, and how it ended'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -f -a "rollback" -d 'Bring a former release of a service back: write it into services/ and vyr.lock, and deploy'
 complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from ls" -l json -d 'Print one JSON object on stdout and nothing else there'
@@ -608,6 +622,18 @@ complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcomm
 complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l site -d 'The directory of the site [default: the nearest parent with a site.toml]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l key -d 'Approve the plan with this private key, or with this public key\'s half in an ssh-agent' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l expires -d 'How long that approval counts, such as 1h' -r
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l update -d 'Ask registries again what tags mean now: that of a service, or all' -r
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l as -d 'The name of this node in the site [default: as last time, or the only one]' -r
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l auth-file -d 'Credentials, in the form that skopeo login writes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l edit-only -d 'Only change the site\'s files: look at them, have them signed, deploy later'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l no-wait -d 'Do not wait until it is in force'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l plain-http -d 'Ask without TLS; credentials are then sent to this machine only'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand release; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand secret; and not __fish_seen_subcommand_from set ls rm rotate confirm-none" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -678,15 +704,16 @@ complete -c vyr -n "__fish_vyr_using_subcommand sched; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "task" -d 'The task engine beside bare Wasmtime'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "net" -d 'Tunnels, changes of a server with 1,000 peers, recovery, and who notices'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
-complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "task" -d 'The task engine beside bare Wasmtime'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "node" -d 'A node beside a reference that pays for transport and disk alone'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "plan" -d 'The plan compiler, from 10 to 10,000 clients'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "net" -d 'Tunnels, changes of a server with 1,000 peers, recovery, and who notices'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "ingress" -d 'An ingress beside HAProxy with as many threads'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "services" -d 'A deploy beside a bare boot, snapshot starts, memory of idle instances, rollouts under load'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and not __fish_seen_subcommand_from task node plan net ingress services image" -f -a "image" -d 'An image to a root disk, beside mksquashfs by hand'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from task" -l only -d 'Only these parts' -r -f -a "rates\t'Tasks a second, and how long one takes'
 start\t'Cold compiles and warm starts'
@@ -759,6 +786,18 @@ complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcomman
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l quick -d 'A quick look: 3 small rounds, no verdicts'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from ingress" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l only -d 'Only these parts' -r -f -a "deploy\t'A deploy to its first answer, beside a bare boot'
+start\t'A start from a snapshot, beside a boot'
+memory\t'The node\'s memory for each idle instance'
+rollout\t'A rollout while clients come'"
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l out -d 'Where the report goes' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l append -d 'Append the report, a line of JSON, to this file [default: services.jsonl in DIR]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l vyr -d 'The `vyr` to measure [default: this one]' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l quick -d 'A quick look: 3 rounds, no verdicts'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from services" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l rounds -d 'Rounds of each measurement; fewer than 20 decide nothing' -r
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l out -d 'Where the report goes' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand bench; and __fish_seen_subcommand_from image" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F

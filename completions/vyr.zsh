@@ -1087,6 +1087,24 @@ _arguments "${_arguments_options[@]}" : \
 '::path -- The directory of a site \[default\: the nearest parent with a site.toml\]:_files' \
 && ret=0
 ;;
+(scale)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--key=[Approve the plan with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'--expires=[How long that approval counts, such as 1h]:TIME:_default' \
+'--update=[Ask registries again what tags mean now\: that of a service, or all]::SERVICE:_default' \
+'--as=[The name of this node in the site \[default\: as last time, or the only one\]]:NODE:_default' \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--key --update --as --no-wait)--edit-only[Only change the site'\''s files\: look at them, have them signed, deploy later]' \
+'--no-wait[Do not wait until it is in force]' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::scales -- How many instances of which process, 0 to 100, such as web/http=3:_default' \
+&& ret=0
+;;
 (ps)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -1177,6 +1195,25 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 '::deploy -- The deploy \[default\: the last\]:_default' \
+&& ret=0
+;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+'--site=[The directory of the site \[default\: the nearest parent with a site.toml\]]:DIR:_files' \
+'--key=[Approve the plan with this private key, or with this public key'\''s half in an ssh-agent]:FILE:_files' \
+'--expires=[How long that approval counts, such as 1h]:TIME:_default' \
+'--update=[Ask registries again what tags mean now\: that of a service, or all]::SERVICE:_default' \
+'--as=[The name of this node in the site \[default\: as last time, or the only one\]]:NODE:_default' \
+'--auth-file=[Credentials, in the form that skopeo login writes]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'(--key --update --as --no-wait)--edit-only[Only change the site'\''s files\: look at them, have them signed, deploy later]' \
+'--no-wait[Do not wait until it is in force]' \
+'--plain-http[Ask without TLS; credentials are then sent to this machine only]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':service -- The service:_default' \
+'::release -- The release'\''s digest, or the first hex digits of it \[default\: the one before\]:_default' \
 && ret=0
 ;;
         esac
@@ -1440,6 +1477,23 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(services)
+_arguments "${_arguments_options[@]}" : \
+'--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
+'*--only=[Only these parts]:PART:((deploy\:"A deploy to its first answer, beside a bare boot"
+start\:"A start from a snapshot, beside a boot"
+memory\:"The node'\''s memory for each idle instance"
+rollout\:"A rollout while clients come"))' \
+'--out=[Where the report goes]:DIR:_files' \
+'--append=[Append the report, a line of JSON, to this file \[default\: services.jsonl in DIR\]]:FILE:_files' \
+'--vyr=[The \`vyr\` to measure \[default\: this one\]]:FILE:_files' \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--quick[A quick look\: 3 rounds, no verdicts]' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (image)
 _arguments "${_arguments_options[@]}" : \
 '--rounds=[Rounds of each measurement; fewer than 20 decide nothing]:N:_default' \
@@ -1513,7 +1567,7 @@ _vyr_commands() {
 'graph:Show who is connected to what, and who reaches what' \
 'apply:Make a host as a plan says, with a way back' \
 'confirm:Keep the change that waits' \
-'rollback:Take the change back that waits' \
+'rollback:Take the change of the network back that waits' \
 'drift:Compare a host with its plan. Changes nothing' \
 'network:This host'\''s network' \
 'bundle:Write what this host is into one file, to rebuild it elsewhere' \
@@ -1522,10 +1576,11 @@ _vyr_commands() {
 'ingress:Carry connections to ready backends\: TLS by server name, raw TCP by port' \
 'client:People'\''s devices' \
 'deploy:Bring the site'\''s services to this node\: lock, plan, sign, and carry the plan out' \
+'scale:Run more or fewer instances of a process\: write it into services/, and deploy' \
 'ps:List instances, and say why a slot is not as it should be' \
 'logs:Print what an instance wrote' \
 'exec:Run a program beside an instance'\''s own' \
-'release:What services were made of, and what became of their deploys' \
+'release:What services were made of, what became of their deploys, and the way back' \
 'secret:What services are told and nobody else\: age files in the site' \
 'sched:Show how the kernel guides the threads that run guests' \
 'doctor:Say what this machine offers, what it does not, and why' \
@@ -1613,6 +1668,7 @@ _vyr__subcmd__bench_commands() {
 'plan:The plan compiler, from 10 to 10,000 clients' \
 'net:Tunnels, changes of a server with 1,000 peers, recovery, and who notices' \
 'ingress:An ingress beside HAProxy with as many threads' \
+'services:A deploy beside a bare boot, snapshot starts, memory of idle instances, rollouts under load' \
 'image:An image to a root disk, beside mksquashfs by hand' \
     )
     _describe -t commands 'vyr bench commands' commands "$@"
@@ -1641,6 +1697,11 @@ _vyr__subcmd__bench__subcmd__node_commands() {
 _vyr__subcmd__bench__subcmd__plan_commands() {
     local commands; commands=()
     _describe -t commands 'vyr bench plan commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__bench__subcmd__services_commands] )) ||
+_vyr__subcmd__bench__subcmd__services_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr bench services commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__bench__subcmd__task_commands] )) ||
 _vyr__subcmd__bench__subcmd__task_commands() {
@@ -1929,6 +1990,7 @@ _vyr__subcmd__release_commands() {
 'ls:List the releases that the site'\''s plans had, newest first' \
 'show:Show what a release is made of' \
 'receipt:Show the receipt of a deploy\: what was brought here, by whom, and how it ended' \
+'rollback:Bring a former release of a service back\: write it into services/ and vyr.lock, and deploy' \
     )
     _describe -t commands 'vyr release commands' commands "$@"
 }
@@ -1941,6 +2003,11 @@ _vyr__subcmd__release__subcmd__ls_commands() {
 _vyr__subcmd__release__subcmd__receipt_commands() {
     local commands; commands=()
     _describe -t commands 'vyr release receipt commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__release__subcmd__rollback_commands] )) ||
+_vyr__subcmd__release__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr release rollback commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__release__subcmd__show_commands] )) ||
 _vyr__subcmd__release__subcmd__show_commands() {
@@ -1956,6 +2023,11 @@ _vyr__subcmd__rollback_commands() {
 _vyr__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'vyr run commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__scale_commands] )) ||
+_vyr__subcmd__scale_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr scale commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__sched_commands] )) ||
 _vyr__subcmd__sched_commands() {

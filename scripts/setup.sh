@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that this machine has what a task of the Makefile needs, then runs the task.
 #
-#   scripts/setup.sh build|demo|demo-guidance|demo-network|test|test-full [COMMAND [ARGUMENT..]]
+#   scripts/setup.sh build|demo|demo-guidance|demo-network|demo-services|test|test-full [COMMAND [ARGUMENT..]]
 #
 # As root on a system with apt-get it installs the packages that are missing and says why. As
 # anyone else it says what to install. It ends with 1 only for what the task cannot do without;
@@ -12,18 +12,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-task=${1:?usage: scripts/setup.sh build|demo|demo-guidance|demo-network|test|test-full [COMMAND [ARGUMENT..]]}
+task=${1:?usage: scripts/setup.sh build|demo|demo-guidance|demo-network|demo-services|test|test-full [COMMAND [ARGUMENT..]]}
 shift
 full=
 case $task in
-    build | demo | demo-guidance | demo-network | test) ;;
+    build | demo | demo-guidance | demo-network | demo-services | test) ;;
     test-full)
         full=yes
         task=test
         ;;
     *)
-        echo "setup: no task $task; there are build, demo, demo-guidance, demo-network, test and" \
-            "test-full" >&2
+        echo "setup: no task $task; there are build, demo, demo-guidance, demo-network," \
+            "demo-services, test and test-full" >&2
         exit 1
         ;;
 esac
@@ -70,6 +70,19 @@ if [[ $task == demo-network ]]; then
     need wireguard-go wireguard-go "carries the tunnel"
     need ping iputils-ping "sends the packets that are counted"
 fi
+if [[ $task == demo-services ]]; then
+    need docker-registry docker-registry "gives the image out as registries do"
+    need umoci umoci "makes the image"
+    need skopeo skopeo "brings it to the registry"
+    need tar2sqfs squashfs-tools-ng "makes the root disk of it"
+    need mke2fs e2fsprogs "makes the scratch disks of instances"
+    need qemu-system-x86_64 qemu-system-x86 "runs the microVMs"
+    need zstd zstd "unpacks the kernel of microVMs"
+    need nft nftables "keeps instances apart"
+    need ip iproute2 "makes the network of the demo"
+    need curl curl "is the clients"
+    need openssl openssl "makes keys and certificates, and looks at those that are shown"
+fi
 if [[ $task == test ]]; then
     need git git "lists the repository's files"
     want haproxy haproxy "receives PROXY headers from our ingress, and is what it is measured against"
@@ -78,7 +91,9 @@ if [[ $task == test ]]; then
     want unsquashfs squashfs-tools "takes them apart again, and makes those of the benchmark"
     want umoci umoci "makes and unpacks images with a program that is not ours"
     want docker-registry docker-registry "gives images out as registries do"
-    want openssl openssl "makes the certificate of that registry"
+    want openssl openssl "makes the certificates of that registry and of services"
+    want psql postgresql-client "asks a database that is a service"
+    want curl curl "asks services"
     want zstd zstd "packs layers"
     need strace strace "counts the syncs of a node"
     want bpftool bpftool "looks into the kernel's maps with a program that is not ours"
@@ -138,6 +153,14 @@ if have rustup; then
         say "Rust $channel is missing: the workspace is built with it; rustup installs it"
         if ! rustup toolchain install "$channel" --profile minimal >&2; then
             say "rustup could not install Rust $channel"
+            exit 1
+        fi
+    fi
+    musl=x86_64-unknown-linux-musl
+    if [[ $task == demo-services ]] && ! rustup target list --installed | grep -qx "$musl"; then
+        say "target $musl is missing: the first process of microVMs is built for it"
+        if ! rustup target add "$musl" >&2; then
+            say "rustup could not add $musl"
             exit 1
         fi
     fi

@@ -37,6 +37,8 @@ pub mod report;
 pub mod rounds;
 pub mod sample;
 pub mod sched;
+pub mod services;
+mod space;
 pub mod start;
 pub mod stats;
 pub mod targets;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::place::Namespace;
+use crate::space::Namespace;
 
 /// Files of one site and of its machines, each machine with a data directory of its own.
 #[derive(Debug)]

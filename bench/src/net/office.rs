@@ -14,7 +14,8 @@ use vyr_plan::Plan;
 use vyr_plan::render::{self, PRIVATE_KEY_PLACEHOLDER};
 
 use super::desk::Desk;
-use super::place::{Namespace, Plane};
+use super::place::Plane;
+use crate::space::Namespace;
 
 /// Peers of the server.
 pub(super) const PEERS: usize = 1_000;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::place::{Ear, Job, Namespace};
+use super::place::{Ear, Job};
+use crate::space::Namespace;
 
 /// A hundred packets a second.
 const EVERY: &str = "0.01";

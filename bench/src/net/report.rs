@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{CHANGE, NOTHING, PINGED, ROLLBACK};
 use super::people::{FAILOVER, REBUILD, ROTATION};
-use super::place::version;
 use super::tunnel::{FULL, HALF, THROUGHPUT};
 use super::{BASE, BY_HAND, HEAD, plot};
 use crate::against::is_slower;
 use crate::environment::Environment;
 use crate::report::{interval, table};
 use crate::sample::Rounds;
+use crate::space::version;
 use crate::stats::Estimate;
 use crate::targets::{Goal, Samples, Target, Verdict, judged};
 

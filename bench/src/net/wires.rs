@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::place::{Namespace, Plane};
+use super::place::Plane;
+use crate::space::Namespace;
 
 /// A router: its name and data directory, its address outside and inside, the third number of its
 /// tunnel's addresses, `10.N.0.0/24`.

@@ -72,8 +72,9 @@ impl DeployOutcome {
     }
 }
 
-/// One service of a deploy.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// One service of a deploy. It has no order of its own: that of a statement is by service, and fields are in
+/// the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeployRelease {
     /// The digest of the image's manifest.

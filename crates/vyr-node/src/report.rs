@@ -28,6 +28,11 @@ impl Report {
         self.0.hint()
     }
 
+    /// The same with one more thing that its reader has to know.
+    pub fn and(self, more: impl Into<String>) -> Self {
+        Self(Box::new(And { of: self.0, more: more.into() }))
+    }
+
     /// What was underneath, outermost first, without what the message says already.
     pub fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();
@@ -43,6 +48,38 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A problem, and what it left behind.
+#[derive(Debug)]
+struct And {
+    of: Box<dyn Problem + Send + Sync>,
+    more: String,
+}
+
+impl fmt::Display for And {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.of.fmt(f)
+    }
+}
+
+impl std::error::Error for And {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.of.source()
+    }
+}
+
+impl Problem for And {
+    fn category(&self) -> Category {
+        self.of.category()
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self.of.hint() {
+            Some(hint) => format!("{hint}; {}", self.more),
+            None => self.more.clone(),
+        })
     }
 }
 

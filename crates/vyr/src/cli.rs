@@ -34,12 +34,12 @@ pub(crate) use node::{
 };
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretInput};
 pub(crate) use services::{
-    DeployArgs, ExecArgs, LogsArgs, PsArgs, ReleaseCommand, ReleaseLsArgs, ReleaseReceiptArgs,
-    ReleaseShowArgs,
+    DeployArgs, DeployOptions, ExecArgs, LogsArgs, PsArgs, ReleaseCommand, ReleaseLsArgs,
+    ReleaseReceiptArgs, ReleaseRollbackArgs, ReleaseShowArgs, Scale, ScaleArgs,
 };
 pub(crate) use site::{
     CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, Kind, LockArgs, PlanArgs,
-    PlanCommand, SignArgs, SiteArgs,
+    PlanCommand, SignArgs,
 };
 
 /// Run signed, digest-addressed Wasm tasks on machines you own. 0.x alpha: anything may change.
@@ -130,10 +130,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Client(ClientCommand),
     Deploy(DeployArgs),
+    Scale(ScaleArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
     Exec(ExecArgs),
-    /// What services were made of, and what became of their deploys
+    /// What services were made of, what became of their deploys, and the way back
     #[command(subcommand)]
     Release(ReleaseCommand),
     /// What services are told and nobody else: age files in the site
@@ -385,6 +386,15 @@ pub(crate) enum BenchCommand {
     /// code 1: a target was missed.
     Ingress(Box<vyr_bench::ingress::Options>),
 
+    /// A deploy beside a bare boot, snapshot starts, memory of idle instances, rollouts under load
+    ///
+    /// Makes a registry, a site and a node in a network namespace of this machine, and the same machine
+    /// by hand in another one. Measures how long a deploy of a pulled image takes to its first answer,
+    /// what a start from a snapshot saves, what the node has for each idle instance, and who is refused
+    /// while the next release takes the place of the one before. Writes a report and a plot, and appends
+    /// the raw samples to a file. Needs root, QEMU, docker-registry, umoci, skopeo, busybox and the
+    /// platform of guests. Exit code 1: a target was missed.
+    Services(Box<vyr_bench::services::Options>),
     /// An image to a root disk, beside mksquashfs by hand
     ///
     /// Makes an image, builds its disk and a squashfs of the same stream in turns, writes a report with

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use vyr_base::Digest;
 use vyr_journal::{
@@ -40,6 +40,9 @@ use crate::secrets;
 
 /// What could not be done is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the ingress may take to be told of a plan; as long as a rollout may stand still.
+const PUBLISH_MAX: SignedDuration = SignedDuration::from_secs(600);
 
 /// Characters of a reason that are kept.
 const WHY_CHARS_MAX: usize = 400;
@@ -374,6 +377,14 @@ impl Engine {
         let (outcome, why) = match self.state.run.plan() {
             Some(plan) if plan.digest == deploying.plan => match self.state.run.outcome() {
                 Outcome::Rolling => return,
+                // The next turn comes after a minute at the latest.
+                Outcome::Succeeded if !self.state.run.is_published() => {
+                    if Timestamp::now().duration_since(deploying.begun) < PUBLISH_MAX {
+                        return;
+                    }
+                    let why = "the ingress does not take its ways in; the node's own log says why";
+                    (DeployOutcome::Failed, why.to_owned())
+                }
                 Outcome::Succeeded => {
                     (DeployOutcome::Succeeded, "all it wants is ready".to_owned())
                 }
@@ -402,7 +413,8 @@ impl Engine {
                 service: entry.name().to_string(),
             })
             .collect();
-        releases.sort();
+        // As a statement has them; by digest they would be in any order.
+        releases.sort_by(|a, b| a.service.cmp(&b.service));
         let why = clip(why);
         let statement = DeployStatement::of(DeployPredicate {
             deploy: Deploy {

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(super) struct Hands {
     pub(super) data: DataDir,
     pub(super) desk: Desk,
     pub(super) inbox: SyncSender<Input>,
+    /// The newest set of backends that the ingress has; held while it is told.
+    pub(super) published: Arc<Mutex<u64>>,
 }
 
 /// What an order is carried out with, as it was when it was given.
@@ -134,7 +136,14 @@ impl Given {
                 Err(Start::Fault(fault)) => tell(What::StartFailed(id, fault)),
             },
             Order::Publish { generation, ready } => {
+                let published = &self.hands.published;
+                let mut newest = published.lock().unwrap_or_else(PoisonError::into_inner);
+                // Each set has a thread: one that was held up must not bring back whom a newer one left.
+                if generation < *newest {
+                    return Ok(());
+                }
                 self.publish(run, &ready)?;
+                *newest = generation;
                 tell(What::Published(generation));
             }
             Order::Watch(id) => {

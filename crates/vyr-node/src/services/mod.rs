@@ -120,6 +120,7 @@ impl Services {
             data: data.clone(),
             desk: desk.clone(),
             inbox: sender.clone(),
+            published: Arc::default(),
         };
         let engine = Engine::new(
             data.clone(),

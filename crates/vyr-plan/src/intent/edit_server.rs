@@ -350,7 +350,7 @@ fn own_line(text: &str, start: usize, end: usize) -> Option<&str> {
 }
 
 /// A pair after another one, in a line of its own if that one has one.
-fn insertion(text: &str, key: &str, value: &Range<usize>, pair: &str) -> Option<Piece> {
+pub(super) fn insertion(text: &str, key: &str, value: &Range<usize>, pair: &str) -> Option<Piece> {
     let start = start_of(text, key, value)?;
     let Some(head) = own_line(text, start, value.end) else {
         return Some((value.end..value.end, format!(", {pair}")));

@@ -5,6 +5,7 @@
 
 mod contracts;
 mod edit;
+mod edit_scale;
 mod edit_server;
 mod resolve;
 mod site;
@@ -12,6 +13,7 @@ mod text;
 
 pub use contracts::{Contract, ContractsFile, Expect, Place};
 pub use edit::{ClientEdit, EditError, Edited, KeyChange, edit_clients};
+pub use edit_scale::{ScaleEditError, ScaleEdited, edit_scale};
 pub use edit_server::{ServerEditError, ServerEdited, ServerStep, edit_server, find_end};
 pub use resolve::{ContractAt, Intent, Operator, ServiceAt, Subject};
 pub use site::{

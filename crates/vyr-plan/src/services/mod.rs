@@ -20,6 +20,8 @@ mod explain;
 mod ledger;
 mod plan;
 mod prove;
+mod rollback;
+mod undo;
 
 pub use allocate::{ReleaseError, Update, allocate_services, stale, unpinned};
 pub use compile::{compile_services, service_prefix};
@@ -30,5 +32,7 @@ pub use plan::{
     SERVICES_MAX, SERVICES_VERSION, SLOTS_MAX, ServiceEntry, ServiceNode, ServicesPlan,
 };
 pub use prove::{SERVICES_INVARIANTS, ServicesInvariant, prove_services, services_invariant};
+pub use rollback::{BroughtBack, RollbackError, bring_back, former};
+pub use undo::{Undo, undo};
 
 pub(crate) use ledger::Ledger;

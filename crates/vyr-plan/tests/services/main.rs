@@ -5,5 +5,7 @@ mod bytes;
 mod compile;
 mod invariants;
 mod lock;
+mod rollback;
+mod scale;
 mod shop;
 mod tell;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! services/web.toml --ManifestFile--> normalise --> Manifest --faults--> nothing, or every fault
-//!                                                      |
-//!                                          canonical JSON in the services plan
+//!         ^                                          |    |
+//!         `------------------ write -----------------'    canonical JSON in the services plan
 //! ```
 //!
 //! Invariants:
@@ -11,6 +11,7 @@
 //!    file is: [`Manifest::faults`] has no other way in.
 //! 2. In the normalised form every default is written out, and what stands for all processes stands
 //!    in each.
+//! 3. What [`write`] writes is read as what it was written from.
 //!
 //! Deliberately elsewhere: what people try and Vyr does not do (`refuse`), hostnames and ports that
 //! two services want (`vyr-plan`).
@@ -20,6 +21,7 @@ mod normal;
 mod read;
 mod rules;
 mod text;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +43,7 @@ pub use text::{
     CPU_MILLI_MAX, Cpu, GuestPath, ImageRef, Line, SecretName, Size, UrlPath, User, Variable,
     WORD_BYTES_MAX, Word,
 };
+pub use write::{WriteError, write};
 
 /// The form of a manifest.
 pub const MANIFEST_VERSION: u8 = 1;
@@ -247,6 +250,17 @@ impl Manifest {
             process.scale = 0;
         }
         released.digest()
+    }
+
+    /// The same release with what is in no release as `other` has it: `description`, `routes`, and the
+    /// `scale` of the processes that both have.
+    pub fn with_rest_of(&self, other: &Self) -> Self {
+        let (description, routes) = (other.description.clone(), other.routes.clone());
+        let mut whole = Self { description, routes, ..self.clone() };
+        for (name, process) in &mut whole.processes {
+            process.scale = other.processes.get(name).map_or(process.scale, |of| of.scale);
+        }
+        whole
     }
 
     /// Reads what [`Manifest::to_bytes`] wrote, and nothing else.

@@ -12,21 +12,21 @@ use super::{
 };
 
 /// Defaults, with their reasons. `cpu`: one processor is what a program expects that asks nobody.
-const CPU_MILLI: u32 = 1000;
+pub(super) const CPU_MILLI: u32 = 1000;
 /// Room for logs, caches and a package or two; the file is sparse, so what is not written costs
 /// nothing.
-const DISK_BYTES: u64 = 4 << 30;
+pub(super) const DISK_BYTES: u64 = 4 << 30;
 /// Three starts that fail are no accident.
-const MAX_RETRIES: u8 = 3;
+pub(super) const MAX_RETRIES: u8 = 3;
 /// Long enough for a port to be free again, short enough for an outage.
-const BACKOFF_SECONDS: u16 = 2;
+pub(super) const BACKOFF_SECONDS: u16 = 2;
 /// What container platforms give a process to end, so that images are made for it.
-const GRACE_SECONDS: u16 = 10;
+pub(super) const GRACE_SECONDS: u16 = 10;
 /// Long enough for a migration of a small database.
-const PRESTART_TIMEOUT_SECONDS: u16 = 30;
+pub(super) const PRESTART_TIMEOUT_SECONDS: u16 = 30;
 /// Checks: each ten seconds, two seconds long, none that counts in the first ten, one good one makes
 /// ready, three bad ones make not ready.
-const HEALTH: (u16, u16, u16, u8, u8) = (10, 2, 10, 1, 3);
+pub(super) const HEALTH: (u16, u16, u16, u8, u8) = (10, 2, 10, 1, 3);
 
 /// The manifest that `file` declares for `service`, and for each of its routes the place that it has
 /// in the file.

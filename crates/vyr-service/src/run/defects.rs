@@ -10,6 +10,8 @@ pub(super) enum Defect {
     SurgeTwice,
     /// A machine is ended before the ingress has left it.
     StopBeforeLeft,
+    /// The ingress is told of instances, and not of a plan.
+    WaysNotTold,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vyr_base::Digest;
 use vyr_base::form::Name;
 
+use super::defects::{Defect, seeded};
 use super::event::{Event, Phase, What};
 use super::id::InstanceId;
 use super::instance::{Instance, State, Step};
@@ -118,6 +119,7 @@ impl Run {
             return false;
         }
         let Wanted { epoch, plan: digest, draining, slots } = wanted;
+        let first = self.plan.is_none();
         self.plan = Some(PlanName { epoch: *epoch, digest: *digest, draining: *draining });
         let mut next: BTreeMap<Name, Slots> =
             self.services.keys().map(|name| (name.clone(), Slots::new())).collect();
@@ -145,6 +147,11 @@ impl Run {
                 }
             }
             self.services.insert(name, Service::rolling(slots, good, *epoch, now));
+        }
+        // Whoever is ready, clients may come to them in other ways now: names, ports and addresses are
+        // the plan's, and no instance is another for them. By the first plan nobody is ready yet.
+        if !first && !seeded(Defect::WaysNotTold) {
+            self.serving.generation += 1;
         }
         true
     }

@@ -263,6 +263,11 @@ impl Run {
         wanted.chain(lives).map(|spec| spec.runs).collect()
     }
 
+    /// Whether the ingress has taken in what it should know: whom it may connect to, and the ways of the plan.
+    pub fn is_published(&self) -> bool {
+        self.serving.generation == self.served.generation
+    }
+
     /// How the plan that is wanted went.
     pub fn outcome(&self) -> Outcome {
         if self.services.values().any(Service::is_moving) {

@@ -16,7 +16,7 @@ use vyr_vm::vmm::{
     Accelerator, Capabilities, Cgroups, Exit, Link, Machine, Platform, Qemu, Spec, Vmm, open_tap,
 };
 
-use crate::place::{HANG, Place, driver, not_run, place, shell, start, turn};
+use crate::place::{Guest, HANG, Place, driver, not_run, place, shell, start, turn};
 
 /// Nobody's number.
 const USER: (u32, u32) = (64_321, 64_322);
@@ -211,11 +211,11 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
     let begun = Instant::now();
     let mac = [2, 0, 0, 0, 0, 8];
     let card = Some((Link::Tap(tap), mac));
-    let spec = Spec { card, snapshot: Some(snapshot), ..place.spec() };
+    let spec = Spec { card, snapshot: Some(snapshot.clone()), ..place.spec() };
     let guest = place.guest(spec);
     let mut start = start("httpd -f -p 80 -h /www & ip addr show eth0; echo told; sleep 100000");
     let ipv6: Ipv6Addr = "fd00:7::2".parse().expect("an address");
-    start.network = Some(Network {
+    let network = Network {
         mac: [2, 0, 0, 0, 0, 9],
         mtu: 1420,
         ipv6: Route { address: ipv6, prefix: 64, gateway: "fd00:7::1".parse().expect("one") },
@@ -224,7 +224,8 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
             prefix: 24,
             gateway: Ipv4Addr::new(10, 77, 0, 1),
         }),
-    });
+    };
+    start.network = Some(network.clone());
     start.health = Some(Check {
         at: "[::1]:80".parse().expect("an address"),
         path: Some("/".into()),
@@ -232,13 +233,8 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
         timeout_ms: 60_000,
     });
     guest.start(start);
-    let mut told = Vec::new();
-    while told.last().is_none_or(|line| line != "told") {
-        let records = guest.channel.read_log(HANG).expect("a log");
-        told.extend(records.iter().map(|it| String::from_utf8_lossy(&it.line).into_owned()));
-    }
-    let told = told.join("\n");
-    for part in ["02:00:00:00:00:09", "mtu 1420", "fd00:7::2/64", "10.77.0.2/24"] {
+    let told = lines(&guest, "told").join("\n");
+    for part in ["02:00:00:00:00:09", "mtu 1420", "fd00:7::2/64", "inet 10.77.0.2/24"] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let seen = guest.channel.wait_health(HANG, |passed| passed).expect("it becomes healthy");
@@ -248,6 +244,29 @@ fn a_guest_is_reached_at_the_addresses_it_was_given() {
         let said = namespace.get(at.parse().expect("an address"));
         assert!(said.starts_with("HTTP/1.1 200") && said.ends_with("served\n"), "{at}: {said}");
     }
+
+    // Who was told no IPv4 address has none, on a card of the same kind, and no route to anywhere.
+    let tap = open_tap("vyr-t2", Some(&namespace.path())).expect("a TAP");
+    let card = Some((Link::Tap(tap), mac));
+    let spec = Spec { card, snapshot: Some(snapshot), ..place.spec() };
+    let guest = place.guest(spec);
+    let script = "ip -6 addr; ip -4 addr show eth0; ip -4 route; echo told; sleep 100000";
+    let mut without = crate::place::start(script);
+    without.network = Some(Network { ipv4: None, ..network });
+    guest.start(without);
+    let told = lines(&guest, "told").join("\n");
+    assert!(told.contains("fd00:7::2/64"), "{told}");
+    assert!(!told.contains("inet ") && !told.contains("default"), "{told}");
+}
+
+/// Lines of a guest's log up to one.
+fn lines(guest: &Guest, last: &str) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    while told.last().is_none_or(|line| line != last) {
+        let records = guest.channel.read_log(HANG).expect("a log");
+        told.extend(records.iter().map(|it| String::from_utf8_lossy(&it.line).into_owned()));
+    }
+    told
 }
 
 #[test]

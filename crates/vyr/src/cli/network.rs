@@ -128,7 +128,9 @@ pub(crate) struct ConfirmArgs {
     pub(crate) node: NodeArgs,
 }
 
-/// Take the change back that waits
+/// Take the change of the network back that waits
+///
+/// Services go back with `vyr release rollback SERVICE`.
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     #[arg(default_value = "network")]
@@ -147,7 +149,8 @@ pub(crate) struct RollbackArgs {
 
 /// Compare a host with its plan. Changes nothing
 ///
-/// Exit code 0: it is as the plan says; 1: it is not, and each difference is named.
+/// Exit code 0: it is as the plan says; 1: it is not, and each difference is named. This is about the
+/// network; `vyr ps --why` says it of services.
 #[derive(Debug, Args)]
 pub(crate) struct DriftArgs {
     #[arg(default_value = "network")]

@@ -1,6 +1,7 @@
 //! What can be typed about services.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use vyr_base::parse_duration_ms;
@@ -12,13 +13,19 @@ use super::site::SiteArgs;
 /// Bring the site's services to this node: lock, plan, sign, and carry the plan out
 ///
 /// Waits until every instance is ready. A release that does not become ready stops by itself: what
-/// served before goes on serving, and the exit code is 1. Undo: put the files of services/ back as they
-/// were, and deploy again.
+/// served before goes on serving, and the exit code is 1. Undo: vyr release rollback SERVICE.
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
     /// The directory of a site [default: the nearest parent with a site.toml]
     pub(crate) path: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) how: DeployOptions,
+}
+
+/// How a deploy is done, by whatever command.
+#[derive(Debug, Args)]
+pub(crate) struct DeployOptions {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
 
@@ -44,6 +51,57 @@ pub(crate) struct DeployArgs {
 
     #[command(flatten)]
     pub(crate) access: RegistryAccess,
+}
+
+/// Whether a command that changes files of a site goes on with a deploy.
+#[derive(Debug, Args)]
+pub(crate) struct EditOnly {
+    /// Only change the site's files: look at them, have them signed, deploy later
+    #[arg(long, conflicts_with_all = ["key", "update", "node", "no_wait"])]
+    pub(crate) edit_only: bool,
+}
+
+/// Run more or fewer instances of a process: write it into services/, and deploy
+///
+/// Changes `scale` in the manifest and nothing else in it, then does what `vyr deploy` does. If the
+/// node does not take the plan, or there is none, the file is put back. No instance that stays is
+/// replaced. Undo: the same with the number before.
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// How many instances of which process, 0 to 100, such as web/http=3
+    #[arg(required = true, value_name = "SERVICE/PROCESS=N")]
+    pub(crate) scales: Vec<Scale>,
+
+    #[command(flatten)]
+    pub(crate) edit_only: EditOnly,
+
+    #[command(flatten)]
+    pub(crate) how: DeployOptions,
+}
+
+/// A process, and how many instances it is to have.
+#[derive(Debug, Clone)]
+pub(crate) struct Scale {
+    pub(crate) service: Name,
+    pub(crate) process: Name,
+    pub(crate) count: u8,
+}
+
+/// As manifests have it.
+const SCALE_MAX: u8 = 100;
+
+impl FromStr for Scale {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || "write SERVICE/PROCESS=N, such as web/http=3".to_owned();
+        let (process, count) = text.split_once('=').ok_or_else(form)?;
+        let (service, process) = process.split_once('/').ok_or_else(form)?;
+        let name = |text: &str| text.parse::<Name>().map_err(|e| format!("{text:?}: {}", e.why));
+        let count = count.parse().ok().filter(|count| *count <= SCALE_MAX);
+        let count = count.ok_or_else(|| format!("a process has 0 to {SCALE_MAX} instances"))?;
+        Ok(Self { service: name(service)?, process: name(process)?, count })
+    }
 }
 
 /// List instances, and say why a slot is not as it should be
@@ -121,6 +179,7 @@ pub(crate) enum ReleaseCommand {
     Show(ReleaseShowArgs),
     /// Show the receipt of a deploy: what was brought here, by whom, and how it ended
     Receipt(ReleaseReceiptArgs),
+    Rollback(ReleaseRollbackArgs),
 }
 
 #[derive(Debug, Args)]
@@ -149,4 +208,25 @@ pub(crate) struct ReleaseReceiptArgs {
     /// Where it is written [default: stdout]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// Bring a former release of a service back: write it into services/ and vyr.lock, and deploy
+///
+/// The manifest is written from the plan that had it, without the comments of the present one, which git
+/// has; description, routes and scale stay as they are today. The image is the one it was, whatever its
+/// tag means now. If the node does not take the plan, or there is none, the files are put back. Undo:
+/// the same command again.
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseRollbackArgs {
+    /// The service
+    pub(crate) service: Name,
+
+    /// The release's digest, or the first hex digits of it [default: the one before]
+    pub(crate) release: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) edit_only: EditOnly,
+
+    #[command(flatten)]
+    pub(crate) how: DeployOptions,
 }

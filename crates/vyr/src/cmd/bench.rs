@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use vyr_base::{Category, Problem};
-use vyr_bench::{image, ingress, net, node, plan, sched, task};
+use vyr_bench::{image, ingress, net, node, plan, sched, services, task};
 use vyr_node::{FileError, Result};
 
 use crate::cli::BenchCommand;
@@ -49,6 +49,11 @@ pub(crate) fn run(command: BenchCommand, json: bool) -> Result<ExitCode> {
         }
         BenchCommand::Ingress(options) => {
             let report = told(|progress| ingress::run(&options, progress)).map_err(failed)?;
+            let text = if json { report.to_json() } else { Ok(report.to_markdown()) };
+            (text.map_err(failed)?, report.is_good())
+        }
+        BenchCommand::Services(options) => {
+            let report = told(|progress| services::run(&options, progress)).map_err(failed)?;
             let text = if json { report.to_json() } else { Ok(report.to_markdown()) };
             (text.map_err(failed)?, report.is_good())
         }

@@ -96,6 +96,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Rebuild(args) => told(recovery::rebuild(open, &args, json)),
         Command::Doctor => doctor::run(&open()?, DataDir::choose(data_dir.clone())?.1, json),
         Command::Deploy(args) => services::deploy(&place()?, args, json),
+        Command::Scale(args) => services::scale(place, args, json),
         Command::Ps(args) => services::ps(&place()?, &args, json),
         Command::Logs(args) => services::logs(&place()?, &args, json),
         Command::Exec(args) => services::exec(&place()?, args),

@@ -11,9 +11,9 @@ use crate::image::{Registry, USER, make_image};
 use crate::site::{copy, replace};
 
 /// A site with the services of texts, on one host without any network of ours.
-struct Shop {
-    place: Place,
-    site: String,
+pub(crate) struct Shop {
+    pub(crate) place: Place,
+    pub(crate) site: String,
 }
 
 const SITE: &str = r#"version = 1
@@ -26,9 +26,10 @@ cpu = 2
 ipv4_public = ["198.51.100.7"]
 "#;
 
-const DIGEST: &str = "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+pub(crate) const DIGEST: &str =
+    "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
 
-fn manifest(image: &str) -> String {
+pub(crate) fn manifest(image: &str) -> String {
     format!(
         "version = 1\nimage.ref = \"{image}\"\n[processes.http]\nresources = {{ memory = \"256Mi\" }}\n\
          ports = [{{ name = \"tls\", internal = 8443 }}]\n[[routes]]\nhostname = \"shop.example\"\n\
@@ -37,7 +38,7 @@ fn manifest(image: &str) -> String {
 }
 
 impl Shop {
-    fn new(place: Place, image: &str) -> Self {
+    pub(crate) fn new(place: Place, image: &str) -> Self {
         let site = place.path("site");
         fs::create_dir_all(site.join("services")).expect("a directory");
         fs::write(site.join("site.toml"), SITE).expect("a site");
@@ -54,30 +55,30 @@ impl Shop {
         Self { place, site: site.into_string() }
     }
 
-    fn vyr(&self, words: &[&str]) -> Ended {
+    pub(crate) fn vyr(&self, words: &[&str]) -> Ended {
         self.place.bare(&[words, &["--site", &self.site]].concat()).run()
     }
 
-    fn file(&self, name: &str) -> Utf8PathBuf {
+    pub(crate) fn file(&self, name: &str) -> Utf8PathBuf {
         Utf8PathBuf::from(format!("{}/{name}", self.site))
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.file(name)).expect("a file")
     }
 
-    fn sign(&self, kind: &str, who: &str) -> Value {
+    pub(crate) fn sign(&self, kind: &str, who: &str) -> Value {
         let key = self.place.path(who);
         self.vyr(&["plan", "sign", kind, "--key", key.as_str(), "--json"]).ok().json()
     }
 
     /// What a deploy will do: name the plan that is applied.
-    fn applied(&self, kind: &str, digest: &str) {
+    pub(crate) fn applied(&self, kind: &str, digest: &str) {
         fs::write(self.file(&format!("plans/applied.{kind}")), format!("{digest}\n")).expect("it");
     }
 }
 
-fn pinned(place: Place) -> Shop {
+pub(crate) fn pinned(place: Place) -> Shop {
     Shop::new(place, &format!("registry.example/team/web@{DIGEST}"))
 }
 

@@ -75,9 +75,18 @@ pub(crate) fn is_able_here(test: &str) -> Option<House> {
     Some(House::new(space, platform))
 }
 
-/// The kernel and the first process of guests.
+/// The kernel and the first process of guests, made once for all tests of a run.
 fn platform() -> Result<PathBuf, String> {
-    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("services/platform");
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("services");
+    fs::create_dir_all(&base).map_err(|e| e.to_string())?;
+    // A runner may give each test a process of its own: what one boots another must not make anew.
+    let lock = File::create(base.join("lock")).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    let (to, stamp) = (base.join("platform"), base.join("run"));
+    let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
+    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run) {
+        return Ok(to);
+    }
     let mut guest = Command::new(env!("CARGO"));
     guest.args(["xtask", "guest", "--out"]).arg(&to).current_dir(env!("CARGO_MANIFEST_DIR"));
     // What cargo tells this test of its package would have it build others anew.
@@ -87,10 +96,11 @@ fn platform() -> Result<PathBuf, String> {
         }
     }
     let built = guest.output().map_err(|e| format!("the platform cannot be made: {e}"))?;
-    match built.status.success() {
-        true => Ok(to),
-        false => Err("the platform cannot be made".into()),
+    if !built.status.success() {
+        return Err("the platform cannot be made".into());
     }
+    fs::write(stamp, run).map_err(|e| e.to_string())?;
+    Ok(to)
 }
 
 impl House {
@@ -160,20 +170,26 @@ impl House {
         fs::write(root.join("www/index.html"), format!("version {version}\n")).expect("room");
         fs::write(root.join("www/healthz"), "ok\n").expect("room");
         fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("room");
-        let layout = self.path(&format!("layout-{version}"));
-        let image = format!("{}:{version}", layout.display());
-        let bundle = self.path(&format!("bundle-{version}"));
-        self.say("umoci", &["init", "--layout", path(&layout)]);
-        self.say("umoci", &["new", "--image", &image]);
-        self.say("umoci", &["unpack", "--image", &image, path(&bundle)]);
-        self.say("cp", &["-a", &format!("{}/.", root.display()), path(&bundle.join("rootfs"))]);
-        self.say("umoci", &["repack", "--image", &image, path(&bundle)]);
-        let mut config = vec!["config", "--image", &image, "--config.entrypoint", "/bin/httpd"];
+        let mut config = vec!["--config.entrypoint", "/bin/httpd"];
         for word in ["-f", "-vv", "-p", "[::]:8080", "-h", "/www"] {
             config.extend(["--config.cmd", word]);
         }
-        self.say("umoci", &config);
-        let to = format!("docker://{REGISTRY}/web:{version}");
+        self.push("web", version, &root, &config);
+    }
+
+    /// Makes an image of a file tree, with what `umoci config` is told, and brings it to the registry.
+    pub(crate) fn push(&self, name: &str, version: &str, root: &Path, config: &[&str]) {
+        let layout = self.path(&format!("layout-{name}-{version}"));
+        let image = format!("{}:{version}", layout.display());
+        self.say("umoci", &["init", "--layout", path(&layout)]);
+        self.say("umoci", &["new", "--image", &image]);
+        // `umoci insert` would be shorter, and does not write the end of its archive.
+        let bundle = self.path(&format!("bundle-{name}-{version}"));
+        self.say("umoci", &["unpack", "--image", &image, path(&bundle)]);
+        self.say("cp", &["-a", &format!("{}/.", root.display()), path(&bundle.join("rootfs"))]);
+        self.say("umoci", &["repack", "--image", &image, path(&bundle)]);
+        self.say("umoci", &[&["config", "--image", &image], config].concat());
+        let to = format!("docker://{REGISTRY}/{name}:{version}");
         let from = format!("oci:{image}");
         let copy = ["copy", "--insecure-policy", "--dest-tls-verify=false", &from, &to];
         // It may have to come up first.
@@ -181,6 +197,29 @@ impl House {
         while let Err(e) = self.space.run("skopeo", &copy, "") {
             assert!(Instant::now() < until, "no image in the registry: {e}");
         }
+    }
+
+    /// More lines of the node in `site.toml`.
+    pub(crate) fn node_has(&self, lines: &str) {
+        let site = File::options().append(true).open(self.path("site/site.toml"));
+        std::io::Write::write_all(&mut site.expect("it was made"), lines.as_bytes()).expect("room");
+    }
+
+    /// A file of `services/`, as it is written there: `REGISTRY` stands for where images are.
+    pub(crate) fn service(&self, name: &str, text: &str) {
+        let to = self.path(&format!("site/services/{name}.toml"));
+        fs::write(to, text.replace("REGISTRY", REGISTRY)).expect("room");
+    }
+
+    /// Brings what the site says to the node, which has to go well.
+    pub(crate) fn deploy(&self) {
+        let deployed = self.json(&["deploy", "--key", &self.key(), "--plain-http"]);
+        assert_eq!(deployed["outcome"], "succeeded", "{deployed}\n{}", self.node_log());
+    }
+
+    /// Where all of it is.
+    pub(crate) fn space(&self) -> &Namespace {
+        &self.space
     }
 
     /// Declares the service, with or without a secret that it requires.
@@ -216,7 +255,7 @@ to = "http"
         fs::write(self.path("site/services/web.toml"), text).expect("room");
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vyr"));
         command
             .args(arguments)
@@ -230,7 +269,11 @@ to = "http"
         command
     }
 
-    fn output(&self, mut command: Command, input: &str) -> (Option<i32>, String, String) {
+    pub(crate) fn output(
+        &self,
+        mut command: Command,
+        input: &str,
+    ) -> (Option<i32>, String, String) {
         use std::io::Write;
         self.space.inside(|| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -324,12 +367,20 @@ to = "http"
 
     /// New connections one after the other until it is ended.
     pub(crate) fn load(&self) -> Load {
+        self.load_of(&[URL])
+    }
+
+    /// The same of clients that are told more.
+    pub(crate) fn load_of(&self, arguments: &[&str]) -> Load {
+        let plain = ["-s", "-f", "-m", "20", "-o", "/dev/null"];
+        let words: Vec<String> = plain.iter().chain(arguments).map(ToString::to_string).collect();
         let counts = Arc::new((AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0)));
         let (of_thread, space) = (Arc::clone(&counts), Arc::clone(&self.space));
         let thread = std::thread::spawn(move || {
             let (over, answers, failed) = &*of_thread;
             while !over.load(Ordering::SeqCst) {
-                let got = space.run("curl", &["-s", "-f", "-m", "20", "-o", "/dev/null", URL], "");
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                let got = space.run("curl", &words, "");
                 let count = if got.is_ok() { answers } else { failed };
                 count.fetch_add(1, Ordering::SeqCst);
             }

@@ -1,9 +1,15 @@
 //! A service from its image to its end: registry, lock, plan, deploy, microVM, ingress, rollout, a bad
-//! release, logs, exec, secrets, a receipt, and a node that is killed meanwhile.
+//! release, logs, exec, secrets, a receipt, and a node that is killed meanwhile. Beside it services with TLS
+//! (`tls.rs`), with IPv4 (`ipv4.rs`), and of images that are not ours (`images.rs`).
 //!
 //! All of it is in a network namespace: the registry, the node, the clients and the instances' links.
 
+mod debian;
 mod house;
+mod images;
+mod ipv4;
+mod scale;
+mod tls;
 
 use std::fs;
 

@@ -35,7 +35,8 @@ fn a_first_plan_comes_to_serve_and_is_left_alone() {
     let done = world.done.len();
     world.tell(What::Plan(plan(2, &web(1))));
     world.settle(u64::MAX);
-    assert_eq!(world.done.len(), done, "the same again is nothing to be done");
+    // The ingress is told, because its ways may be others; there is nothing else to be done.
+    assert!(matches!(world.done[done..], [Order::Publish { .. }]), "{:?}", &world.done[done..]);
     assert_eq!(world.run.plan().map(|plan| plan.epoch), Some(2));
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::defects::{self, Defect};
 use super::super::*;
 use super::world::{Nature, World};
 use super::{RestartPolicy, plan, plan_of, slot, spec};
@@ -32,7 +33,8 @@ fn world_at(step: Step, spec: SlotSpec) -> (World, InstanceId) {
         (Step::Check, health),
         (Step::Serve, What::Published(1)),
         (Step::Serve, What::Plan(plan(2, &[]))),
-        (Step::Leave, What::Published(2)),
+        // The plan is a set of its own, and who leaves with it another one.
+        (Step::Leave, What::Published(3)),
         (Step::Wait, What::Drained(id)),
     ];
     for (here, what) in way {
@@ -435,6 +437,30 @@ fn an_ingress_that_lost_everything_is_told_again() {
     world.tell(What::Unpublished);
     assert_eq!(world.run.why(&slot(NAME)).and_then(|why| why.because), Some(Because::NotPublished));
     assert_eq!(world.settled().ingress, ids);
+}
+
+/// Whether the ingress is to be told of a plan over the same instances.
+fn other_ways_are_told() -> bool {
+    let mut world = World::new().with(plan(1, &[(NAME, 1)]));
+    assert!(world.run.is_published());
+    let ids = world.ingress.clone();
+    world.tell(What::Plan(plan(2, &[(NAME, 1)])));
+    assert_eq!(world.run.outcome(), Outcome::Succeeded, "nothing is another");
+    let told = world.run.orders().into_iter().any(|order| match order {
+        Order::Publish { ready, .. } => ready == ids,
+        _ => false,
+    });
+    assert_eq!(told, !world.run.is_published());
+    let world = world.settled();
+    assert!(world.run.is_published());
+    assert_eq!(world.ingress, ids, "who is ready stays");
+    told
+}
+
+#[test]
+fn other_ways_to_the_same_instances_are_told() {
+    assert!(other_ways_are_told());
+    assert!(!defects::with(Some(Defect::WaysNotTold), other_ways_are_told));
 }
 
 #[test]

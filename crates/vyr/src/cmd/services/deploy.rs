@@ -7,17 +7,18 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tokio_stream::StreamExt;
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
 use vyr_api::operator::{Approval, DeployHead, DeployPart, DeployStep, deploy_part};
 use vyr_base::{Category, Digest, Problem};
 use vyr_node::{FileError, Result};
 use vyr_plan::Document;
-use vyr_plan::services::{SERVICES_BYTES_MAX, ServicesPlan};
+use vyr_plan::services::{SERVICES_BYTES_MAX, ServicesPlan, undo};
 use vyr_service::refuse::{self, Refusal};
 
-use crate::cli::{DeployArgs, LockArgs, SiteArgs};
-use crate::cmd::link::{Place, refused};
-use crate::cmd::site::{self, OfSite, Site};
+use crate::cli::{DeployArgs, DeployOptions, LockArgs};
+use crate::cmd::link::{self, Place, refused};
+use crate::cmd::site::{self, OfSite, Refused, Site};
 use crate::output;
 
 /// Bytes of a plan in one message.
@@ -76,20 +77,68 @@ struct Deployed {
     why: String,
 }
 
+/// How far a deploy came, whether it went on from there or not.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// What the step `lock` left as `vyr.lock`; none: it left what was there.
+    pub(super) lock: Option<String>,
+    pub(super) reached: Reached,
+}
+
+/// Where the plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Reached {
+    /// No node has it.
+    #[default]
+    Nowhere,
+    /// It was sent, and nobody knows what became of it.
+    Sent,
+    /// A node took it.
+    Taken,
+}
+
+/// How it ended.
+pub(super) enum Ended {
+    /// There is no plan.
+    Refused(Refused),
+    /// A node took it.
+    Taken(ExitCode),
+}
+
 pub(crate) fn deploy(place: &Place, args: DeployArgs, json: bool) -> Result<ExitCode> {
-    let site = directory(&args)?;
-    let site = || SiteArgs { site: site.clone() };
-    let lock = LockArgs { site: site(), update: args.update, release: None, access: args.access };
-    if let Some(refused) = site::lock_first(&lock)? {
-        return site::refuse(&refused, json);
+    let DeployArgs { path, mut how } = args;
+    if let Some(path) = path {
+        look_at(&path)?;
+        how.site.site = Some(path);
     }
-    let of_site = Site::find(site().site.as_deref())?;
+    match carry_out(place, how, &mut Progress::default(), |_| Ok(()), json)? {
+        Ended::Taken(code) => Ok(code),
+        Ended::Refused(refused) => site::refuse(&refused, json),
+    }
+}
+
+/// Deploys what the site's files say; `progress` says how far it came, an error notwithstanding.
+/// `is_meant` looks at the plan before anybody approves it.
+pub(super) fn carry_out(
+    place: &Place,
+    how: DeployOptions,
+    progress: &mut Progress,
+    is_meant: impl FnOnce(&ServicesPlan) -> Result<()>,
+    json: bool,
+) -> Result<Ended> {
+    let of_site = Site::find(how.site.site.as_deref())?;
+    let DeployOptions { site, key, expires, update, node, no_wait, access } = how;
+    match site::lock_first(&LockArgs { site, update, release: None, access })? {
+        Ok(text) => progress.lock = Some(text),
+        Err(refused) => return Ok(Ended::Refused(refused)),
+    }
     let compiled = match ServicesPlan::compiled(&of_site)? {
         Ok(compiled) => compiled,
-        Err(refused) => return site::refuse(&refused, json),
+        Err(refused) => return Ok(Ended::Refused(refused)),
     };
-    if let Some(key) = args.key {
-        site::sign_first(&of_site, &compiled, &key, args.expires)?;
+    is_meant(&compiled.plan)?;
+    if let Some(key) = key {
+        site::sign_first(&of_site, &compiled, &key, expires)?;
     }
     let digest = compiled.digest;
     let in_force = compiled.applied.as_ref().is_some_and(|of| of.digest == digest);
@@ -101,17 +150,24 @@ pub(crate) fn deploy(place: &Place, args: DeployArgs, json: bool) -> Result<Exit
         .into_iter()
         .map(|of| Approval { text: of.text.into(), signature: of.signature.into() })
         .collect();
-    let head = DeployHead { node: args.node.unwrap_or_default(), approvals };
+    let head = DeployHead { node: node.unwrap_or_default(), approvals };
     let parts = parts(&of_site, &compiled.plan, head)?;
     let link = place.node("vyr deploy")?;
-    let waits = !args.no_wait;
     let done = link.with(async |mut client| {
-        let steps = client.operator.deploy(tokio_stream::iter(parts)).await.map_err(refused)?;
+        progress.reached = Reached::Sent;
+        let steps = client.operator.deploy(tokio_stream::iter(parts)).await.map_err(|status| {
+            let refused = refused(status);
+            if said_no(&refused) {
+                progress.reached = Reached::Nowhere;
+            }
+            refused
+        })?;
         let mut steps = steps.into_inner();
         let first = steps.next().await.ok_or(DeployError::HungUp)?.map_err(refused)?;
+        progress.reached = Reached::Taken;
         // The node has it: what is deployed next is made over this one.
         of_site.write("plans/applied.services", format!("{digest}\n").as_bytes())?;
-        let mut deployed = Deployed {
+        let deployed = Deployed {
             kind: "services",
             plan_digest: digest,
             deploy: first.deploy,
@@ -120,33 +176,60 @@ pub(crate) fn deploy(place: &Place, args: DeployArgs, json: bool) -> Result<Exit
             outcome: "accepted".into(),
             why: String::new(),
         };
-        if !waits {
+        match no_wait {
+            true => Ok(deployed),
+            false => follow(steps, deployed).await,
+        }
+    })?;
+    let applied = compiled.applied.as_ref().map(|applied| &applied.plan);
+    report(&done, &compiled.plan, applied, json)?;
+    Ok(Ended::Taken(ExitCode::from(u8::from(done.outcome == "failed"))))
+}
+
+/// Whether the node itself refused the plan. Who lost the connection, or a node that failed at it, may
+/// have taken it.
+fn said_no(refused: &link::Refused) -> bool {
+    use Category::{Auth, Conflict, NotFound, Usage};
+    matches!(refused.category(), Usage | Auth | NotFound | Conflict)
+}
+
+/// Tells what the node says until the deploy has ended.
+async fn follow(
+    mut steps: impl Stream<Item = std::result::Result<DeployStep, Status>> + Unpin,
+    mut deployed: Deployed,
+) -> Result<Deployed> {
+    let bar = bar();
+    while let Some(step) = steps.next().await {
+        let DeployStep { said, outcome, why, .. } = step.map_err(refused)?;
+        if !said.is_empty() {
+            let said = output::visible(&said);
+            bar.set_message(said.clone());
+            if bar.is_hidden() {
+                output::say(said);
+            }
+        }
+        if !outcome.is_empty() {
+            bar.finish_and_clear();
+            (deployed.outcome, deployed.why) = (outcome, why);
             return Ok(deployed);
         }
-        let bar = bar();
-        while let Some(step) = steps.next().await {
-            let DeployStep { said, outcome, why, .. } = step.map_err(refused)?;
-            if !said.is_empty() {
-                let said = output::visible(&said);
-                bar.set_message(said.clone());
-                if bar.is_hidden() {
-                    output::say(said);
-                }
-            }
-            if !outcome.is_empty() {
-                bar.finish_and_clear();
-                (deployed.outcome, deployed.why) = (outcome, why);
-                return Ok(deployed);
-            }
-        }
-        Err(DeployError::HungUp.into())
-    })?;
+    }
+    Err(DeployError::HungUp.into())
+}
+
+/// Says what came of it, and the way back.
+fn report(
+    done: &Deployed,
+    plan: &ServicesPlan,
+    before: Option<&ServicesPlan>,
+    json: bool,
+) -> Result<()> {
     let failed = done.outcome == "failed";
     if json {
-        output::json_line(&done)?;
+        output::json_line(done)?;
     } else {
         output::print(format!("deploy {} {}", done.deploy, done.outcome));
-        output::print(format!("plan_digest {digest} epoch {}", compiled.plan.epoch()));
+        output::print(format!("plan_digest {} epoch {}", done.plan_digest, plan.epoch()));
         if !done.why.is_empty() {
             output::say(output::visible(&done.why));
         }
@@ -154,7 +237,10 @@ pub(crate) fn deploy(place: &Place, args: DeployArgs, json: bool) -> Result<Exit
             output::say("what served before serves; see: vyr ps --why, vyr logs SERVICE");
         }
     }
-    Ok(ExitCode::from(u8::from(failed)))
+    for step in undo(before, plan) {
+        output::say(format!("undo: {step}"));
+    }
+    Ok(())
 }
 
 fn bar() -> ProgressBar {
@@ -189,11 +275,10 @@ fn parts(site: &Site, plan: &ServicesPlan, head: DeployHead) -> Result<Vec<Deplo
     Ok(parts)
 }
 
-/// The site that is meant; what is no site but something of another tool is refused with its reason.
-fn directory(args: &DeployArgs) -> Result<Option<PathBuf>> {
-    let Some(path) = &args.path else { return Ok(args.site.site.clone()) };
+/// Whether it is a site; what is something of another tool is refused with its reason.
+fn look_at(path: &Path) -> Result<()> {
     if path.join("site.toml").is_file() {
-        return Ok(Some(path.clone()));
+        return Ok(());
     }
     let refusal = match path.is_dir() {
         true => files(path)?.iter().find_map(|file| look(file)),
@@ -201,7 +286,7 @@ fn directory(args: &DeployArgs) -> Result<Option<PathBuf>> {
     };
     match refusal {
         Some(refusal) => Err(DeployError::Refused(refusal).into()),
-        None => Err(DeployError::NoSite(path.clone()).into()),
+        None => Err(DeployError::NoSite(path.to_owned()).into()),
     }
 }
 

@@ -1,13 +1,17 @@
-//! Services: deployed, listed, read, entered.
+//! Services: deployed, scaled, brought back, listed, read, entered.
 
 mod deploy;
+mod edited;
 mod exec;
 mod logs;
 mod ps;
 mod release;
+mod rollback;
+mod scale;
 
 pub(crate) use deploy::deploy;
 pub(crate) use exec::exec;
 pub(crate) use logs::logs;
 pub(crate) use ps::ps;
 pub(crate) use release::release;
+pub(crate) use scale::scale;

@@ -10,10 +10,12 @@ use vyr_node::Result;
 use vyr_plan::Document;
 use vyr_plan::services::{ServiceEntry, ServicesPlan};
 
-use crate::cli::{ReleaseCommand, ReleaseLsArgs, ReleaseReceiptArgs, ReleaseShowArgs, SiteArgs};
+use crate::cli::{ReleaseCommand, ReleaseLsArgs, ReleaseReceiptArgs, ReleaseShowArgs};
 use crate::cmd::link::{Place, Reads, refused};
 use crate::cmd::site::Site;
 use crate::output::{self, Out};
+
+use super::rollback::rollback;
 
 /// Plans that are read.
 const PLANS_MAX: usize = 1000;
@@ -64,18 +66,24 @@ pub(crate) fn release(
         ReleaseCommand::Ls(args) => ls(&args, json),
         ReleaseCommand::Show(args) => show(&args, json),
         ReleaseCommand::Receipt(args) => receipt(&place()?, &args),
+        ReleaseCommand::Rollback(args) => rollback(place, args, json),
     }
 }
 
-/// The applied plan and those before it, newest first.
-fn plans(site: &SiteArgs) -> Result<Vec<ServicesPlan>> {
-    let site = Site::find(site.site.as_deref())?;
+/// The applied plan and those before it, newest first. One that is not here any more ends them.
+pub(super) fn plans(site: &Site) -> Result<Vec<ServicesPlan>> {
     let mut plans = Vec::new();
-    let mut next = site.applied_of::<ServicesPlan>()?.map(|applied| applied.digest);
-    while let Some(digest) = next.filter(|_| plans.len() < PLANS_MAX) {
-        let plan: ServicesPlan = site.plan_of(&digest)?;
-        next = plan.parent();
+    let mut next = site.applied_of::<ServicesPlan>()?.map(|applied| applied.plan);
+    while let Some(plan) = next {
+        let parent = plan.parent().filter(|_| plans.len() + 1 < PLANS_MAX);
         plans.push(plan);
+        next = parent.and_then(|parent| match site.plan_of(&parent) {
+            Ok(plan) => Some(plan),
+            Err(e) => {
+                output::say(format!("what was before is not known: {e}"));
+                None
+            }
+        });
     }
     Ok(plans)
 }
@@ -107,7 +115,7 @@ fn listed(plans: &[ServicesPlan]) -> Vec<(Listed, &ServiceEntry)> {
 }
 
 fn ls(args: &ReleaseLsArgs, json: bool) -> Result<ExitCode> {
-    let plans = plans(&args.site)?;
+    let plans = plans(&Site::find(args.site.site.as_deref())?)?;
     let of = |listed: &Listed| args.service.as_ref().is_none_or(|of| of.as_str() == listed.service);
     for (listed, entry) in listed(&plans).iter().filter(|(listed, _)| of(listed)) {
         if json {
@@ -126,7 +134,7 @@ fn ls(args: &ReleaseLsArgs, json: bool) -> Result<ExitCode> {
 }
 
 fn show(args: &ReleaseShowArgs, json: bool) -> Result<ExitCode> {
-    let plans = plans(&args.site)?;
+    let plans = plans(&Site::find(args.site.site.as_deref())?)?;
     let listed = listed(&plans);
     let mut named = listed.iter().filter(|(_, entry)| entry.release.is_named(&args.release));
     let (listed, entry) =

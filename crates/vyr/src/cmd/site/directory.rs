@@ -220,6 +220,12 @@ impl Site {
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_whole(&self.path(name), bytes)
     }
+
+    /// Takes a file away.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        Ok(fs::remove_file(&path).map_err(FileError::on("remove", &path))?)
+    }
 }
 
 /// The approvals of a plan in a directory, by name.

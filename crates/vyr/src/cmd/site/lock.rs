@@ -57,6 +57,8 @@ struct Locked {
     changed: bool,
     added: Vec<String>,
     removed: Vec<String>,
+    #[serde(skip)]
+    text: String,
 }
 
 pub(crate) fn lock(args: &LockArgs, json: bool) -> Result<ExitCode> {
@@ -79,15 +81,13 @@ pub(crate) fn lock(args: &LockArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first step of a longer command, whose stdout is its own. Why not, if it cannot be.
-pub(crate) fn lock_first(args: &LockArgs) -> Result<Option<Refused>> {
-    match locked(args)? {
-        Ok(locked) => {
-            locked.tell(&output::say);
-            Ok(None)
-        }
-        Err(refused) => Ok(Some(refused)),
-    }
+/// The first step of a longer command, whose stdout is its own: the text of the lock. Why not, if it
+/// cannot be.
+pub(crate) fn lock_first(args: &LockArgs) -> Result<std::result::Result<String, Refused>> {
+    Ok(locked(args)?.map(|locked| {
+        locked.tell(&output::say);
+        locked.text
+    }))
 }
 
 impl Locked {
@@ -139,7 +139,7 @@ fn locked(args: &LockArgs) -> Result<std::result::Result<Locked, Refused>> {
         of.difference(other).map(|line| (*line).to_owned()).collect()
     };
     let (added, removed) = (only(&after, &before), only(&before, &after));
-    Ok(Ok(Locked { changed, added, removed }))
+    Ok(Ok(Locked { changed, added, removed, text: new }))
 }
 
 /// Asks registries for the tags that are not pinned, or that are to be asked for again.

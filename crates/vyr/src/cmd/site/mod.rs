@@ -67,6 +67,13 @@ pub(crate) struct Refused {
     pub(crate) outcomes: Vec<Outcome>,
 }
 
+impl Refused {
+    /// Files that cannot be read.
+    pub(crate) fn of(faults: Vec<Diagnostic>) -> Self {
+        Self { category: Category::Usage, faults, outcomes: Vec::new() }
+    }
+}
+
 /// What the commands of a site do with a plan of either kind.
 pub(crate) trait OfSite: Document {
     /// Compiles it. The outer error: files that cannot be read.
@@ -94,7 +101,7 @@ impl OfSite for Plan {
 }
 
 /// Intent and lock, or what is wrong with the files. The outer error: files that cannot be read.
-fn read(site: &Site) -> Result<std::result::Result<(Intent, Lock), Refused>> {
+pub(crate) fn read(site: &Site) -> Result<std::result::Result<(Intent, Lock), Refused>> {
     let files = site.files()?;
     let mut faults = Vec::new();
     let lock = match files.lock.as_ref().map(Lock::parse) {
