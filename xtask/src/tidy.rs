@@ -24,6 +24,7 @@ const UNSAFE_FILES: &[&str] = &[
     "crates/morpheus/src/worker.rs",
     "crates/morpheus/tests/threads/fork_and_signal.rs",
     "crates/vyr-task/src/code.rs",
+    "crates/vyr-vm/src/vmm/counter.rs",
     "guest/init/src/random.rs",
     "workloads/nop/src/main.rs",
     "workloads/probe/src/memory.rs",

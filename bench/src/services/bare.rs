@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use vyr_vm::channel::words::{Network, Phase, Process, Route, Start};
 use vyr_vm::channel::{Channel, ChannelError, fresh};
 use vyr_vm::vmm::{
-    Accelerator, Capabilities, Machine, Platform, Qemu, QemuMachine, Spec, Vmm, make_scratch,
+    Accelerator, Capabilities, Link, Machine, Platform, Qemu, QemuMachine, Spec, Vmm, make_scratch,
     open_tap,
 };
 
@@ -203,7 +203,7 @@ impl Bare {
             memory_bytes: MEMORY_BYTES,
             vcpus: VCPUS,
             scratch_bytes: Some(SCRATCH_BYTES),
-            tap: Some((open_tap(TAP, Some(&self.space.path()))?, MAC)),
+            card: Some((Link::Tap(open_tap(TAP, Some(&self.space.path()))?), MAC)),
             user: None,
             cgroup: None,
             snapshot,

@@ -163,6 +163,8 @@ struct RetentionTable {
 struct MachinesTable {
     /// The first and the last user id of VMMs.
     users: Option<(u32, u32)>,
+    /// Whether machines start from snapshots.
+    snapshots: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -263,6 +265,7 @@ impl Config {
         }
         let machines = MachinesSettings {
             users: self.machines.users.unwrap_or(MachinesSettings::default().users),
+            snapshots: self.machines.snapshots,
         };
         let (first, last) = machines.users;
         // Below are people's and the system's own, and this node's; above no user at all.
@@ -349,6 +352,10 @@ mod tests {
         assert_eq!(settings.limits.memory_bytes, 32 << 20);
         assert_eq!(settings.limits.deadline_ms, 5_000);
         assert_eq!(settings.queue, 7);
+        assert!(!settings.machines.snapshots, "nobody wanted any");
+        let wanted = self::settings("[machines]\nsnapshots = true\n").expect("valid");
+        let users = MachinesSettings::default().users;
+        assert_eq!(wanted.machines, MachinesSettings { users, snapshots: true });
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
         memory_bytes: memory.parse::<u64>().context("MIB is a number")? << 20,
         vcpus: 1,
         scratch_bytes: None,
-        tap: None,
+        card: None,
         user: None,
         cgroup: None,
         snapshot: None,

@@ -12,7 +12,8 @@
 //!    own with nothing else in it.
 //! 2. It outlives its parent, and what is on disk is enough to adopt it: its process is known by
 //!    number **and** time of start, so that another process is never taken for it.
-//! 3. A snapshot is made only of a guest that knows nothing of an instance.
+//! 3. A snapshot is made only of a guest that knows nothing of an instance, and is used only for a
+//!    machine of its shape, root disk included, and only if it is what was stored, byte for byte.
 //! 4. The memory of a machine is capped from its first page on.
 //!
 //! How a workload ended comes from its guest over the [channel](crate::channel), never from here.
@@ -21,6 +22,8 @@ mod cgroup;
 mod check;
 mod command;
 mod console;
+mod counter;
+mod digests;
 mod disk;
 mod error;
 mod firecracker;
@@ -102,6 +105,17 @@ pub struct Capabilities {
     pub no_channel: Option<String>,
 }
 
+/// What is at the other end of a card. A guest cannot tell one from the other before it sends.
+#[derive(Debug)]
+pub enum Link {
+    /// A TAP, without offloads. Firecracker opens it anew by its name, so for it the device was made to
+    /// stay, in this process's network namespace, and belongs to the user.
+    Tap(OwnedFd),
+    /// Nobody: for a guest that is stored before anybody may hear it. Firecracker has no such card, and
+    /// refuses it.
+    Nowhere,
+}
+
 /// What a machine is made of.
 #[derive(Debug)]
 pub struct Spec {
@@ -116,9 +130,8 @@ pub struct Spec {
     pub vcpus: u8,
     /// The size of the writable layer's disk; without one it is in memory.
     pub scratch_bytes: Option<u64>,
-    /// The card's other end, and its address. Firecracker opens it anew by its name, so for it the
-    /// device was made to stay, in this process's network namespace, and belongs to the user.
-    pub tap: Option<(OwnedFd, [u8; 6])>,
+    /// The card: what is at its other end, and its address.
+    pub card: Option<(Link, [u8; 6])>,
     /// User and group of the VMM's process; it takes root, or two capabilities, to give it some. The
     /// user has to be able to read the platform.
     pub user: Option<(u32, u32)>,
@@ -170,7 +183,7 @@ pub trait Vmm {
     /// nothing of an instance was told to it.
     ///
     /// # Errors
-    /// The VMM does not start; the snapshot is of another kind of machine.
+    /// The VMM does not start; the snapshot is of another kind of machine, or damaged.
     fn start(&self, spec: Spec, directory: &Path) -> Result<Self::Machine, VmmError>;
 
     /// Takes over a machine whose parent is gone.

@@ -22,6 +22,7 @@ use vyr_vm::channel::words::{ExecEnd as GuestEnd, LogSource, Window};
 
 use super::convert::status;
 use super::put;
+use crate::machines::Began;
 use crate::machines::wire::{ExecFrame, LogLine as Line};
 use crate::node::NodeError;
 use crate::services::{Asked, DeployRequest, Services, ServicesError, Taken, View};
@@ -205,6 +206,8 @@ fn instances(view: &View, slot: &SlotName) -> Vec<Instance> {
         address: prefix
             .map(|prefix| of.id.address(prefix.network()).to_string())
             .unwrap_or_default(),
+        began: view.came_up.get(&of.id).map(|began| began.word().to_owned()).unwrap_or_default(),
+        began_why: view.came_up.get(&of.id).and_then(Began::instead).unwrap_or_default().to_owned(),
     };
     view.run.of_slot(slot).into_iter().map(instance).collect()
 }

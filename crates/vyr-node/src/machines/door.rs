@@ -27,7 +27,7 @@ use zeroize::Zeroize;
 
 use super::error::file;
 use super::wire::{Answer, Ask, Asked, Ordered, Said};
-use super::{Event, Known, MachineId, MachinesError, Order, Tap};
+use super::{Event, Known, MachineId, MachinesError, Order, Tap, blank};
 use crate::process::wire::{Receiver, Sender};
 
 /// How long the process may take to be started.
@@ -105,12 +105,12 @@ impl MachinesDoor {
         Ok(Self { shared, directory: data.join("machines") })
     }
 
-    /// Whether an earlier life of the node left machines. Then the process is wanted at once: each of
-    /// them is told as an event.
+    /// Whether an earlier life of the node left machines, or a guest that it was about to store. Then the
+    /// process is wanted at once: each machine is told as an event.
     pub fn adopt(&self) -> bool {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let any = names.any(|name| MachineId::new(&name).is_ok());
+        let any = names.any(|name| MachineId::new(&name).is_ok() || name == blank::DIRECTORY);
         if any {
             self.shared.lock().wanted = true;
             self.shared.bell.notify_all();

@@ -75,6 +75,25 @@ impl Problem for MachinesError {
     }
 }
 
+/// Characters of a reason.
+const WHY_MAX: usize = 500;
+
+/// An error with its causes, bounded.
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    cut(&text)
+}
+
+/// A reason as it goes on: bounded, and in one line.
+pub(crate) fn cut(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WHY_MAX).collect()
+}
+
 /// For `map_err` on files.
 pub(crate) fn file<E: std::fmt::Display>(
     what: impl Into<String>,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use vyr_base::Digest;
 use vyr_vm::channel::words::Phase;
 use vyr_vm::channel::{Channel, ChannelError};
 use vyr_vm::vmm::{Machine, QemuMachine};
@@ -63,6 +64,7 @@ impl Instance {
             pid: inside.machine.as_ref().map(|machine| machine.pid()),
             uid: inside.record.uid,
             phase: inside.phase.clone(),
+            began: inside.record.began.clone(),
             ended: inside.record.ended.clone(),
         }
     }
@@ -71,6 +73,12 @@ impl Instance {
     pub(crate) fn living_user(&self) -> Option<u32> {
         let inside = self.lock();
         inside.record.uid.filter(|_| inside.record.ended.is_none())
+    }
+
+    /// Of which kind it is, and whether it has ended.
+    pub(crate) fn kind(&self) -> Option<(Digest, bool)> {
+        let inside = self.lock();
+        inside.record.kind.map(|kind| (kind, inside.record.ended.is_some()))
     }
 
     /// The channel of a workload that was begun and has not ended.

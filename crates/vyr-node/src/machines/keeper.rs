@@ -9,23 +9,27 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use vyr_base::Digest;
 use vyr_vm::channel::ChannelError;
 use vyr_vm::channel::words::ExecSpec;
 use vyr_vm::vmm::{Capabilities, Platform, Qemu, Vmm, console_of};
 
 use super::error::file;
 use super::instance::Instance;
-use super::life::{self, Handed};
+use super::life;
 use super::place::{PROBE, Place};
 use super::queue::Queue;
 use super::record::{self, Record};
+use super::rise::Handed;
+use super::snapshots::{self, Snapshots, Wish};
 use super::wire::{Answer, Ask, Ordered, Request};
-use super::{MachineId, MachinesError, exec, users};
-use crate::process::wire::{Receiver, Sender};
+use super::{MachineId, MachinesError, blank, exec, users};
+use crate::process::wire::{Receiver as Requests, Sender};
 
 /// For a session to begin in a guest, also an emulated one on a busy host.
 const SESSION: Duration = Duration::from_secs(60);
@@ -37,6 +41,19 @@ pub(crate) struct Keeper {
     pub(crate) queue: Queue,
     machines: Mutex<BTreeMap<MachineId, Arc<Instance>>>,
     driver: OnceLock<Result<Driver, String>>,
+    /// Where they are wanted.
+    pub(crate) snapshots: Option<Snapshots>,
+    /// Of the VMM whose guest is being stored. It is taken while nobody else takes one.
+    lent: Mutex<Option<u32>>,
+}
+
+/// Of machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All that were not forgotten.
+    Known,
+    /// Those of them that have not ended.
+    Living,
 }
 
 /// What starts machines.
@@ -51,22 +68,34 @@ type Answered = Result<(Answer, Option<OwnedFd>), MachinesError>;
 
 /// Serves `api` until it is gone.
 pub(crate) fn serve(socket: UnixStream, place: Place) -> io::Result<()> {
+    let records = left(&place)?;
+    blank::clear(&place);
+    let (snapshots, wishes) = open_snapshots(&place, &records).unzip();
     let keeper = Arc::new(Keeper {
         place,
         queue: Queue::default(),
         machines: Mutex::default(),
         driver: OnceLock::new(),
+        snapshots,
+        lent: Mutex::default(),
     });
     let to_api = Sender::new(socket.try_clone()?);
     let speaking = Arc::clone(&keeper);
     thread::Builder::new().name("vyr-saying".into()).spawn(move || say(&speaking, to_api))?;
-    find(&keeper)?;
-    let mut requests = Receiver::new(socket);
+    if let Some(wishes) = wishes {
+        let storing = Arc::clone(&keeper);
+        let store = move || blank::serve(&storing, &wishes);
+        thread::Builder::new().name("vyr-storing".into()).spawn(store)?;
+    }
+    find(&keeper, records)?;
+    let mut requests = Requests::new(socket);
     while let Some((request, beside)) = requests.next::<Request>()? {
         // It may have held secrets.
         requests.wipe();
         take(&keeper, request, beside);
     }
+    // Machines go on. A guest that is being stored has nobody who would end it.
+    blank::clear(&keeper.place);
     Ok(())
 }
 
@@ -81,12 +110,28 @@ fn say(keeper: &Keeper, mut to_api: Sender) {
     }
 }
 
-/// Takes over what an earlier life of this process began.
-fn find(keeper: &Arc<Keeper>) -> io::Result<()> {
-    let (records, faults) = record::all(&keeper.place.directory)?;
+/// What an earlier life of this process left.
+fn left(place: &Place) -> io::Result<Vec<Record>> {
+    let (records, faults) = record::all(&place.directory)?;
     for fault in faults {
         eprintln!("vyr machines: {fault}");
     }
+    Ok(records)
+}
+
+/// The snapshots that are there, and those who wait for others.
+fn open_snapshots(place: &Place, records: &[Record]) -> Option<(Snapshots, Receiver<Wish>)> {
+    if !place.snapshots {
+        snapshots::clear(&place.directory);
+        return None;
+    }
+    let known = records.iter().filter_map(|record| record.kind).collect();
+    let opened = Snapshots::open(&place.directory, &known);
+    opened.inspect_err(|e| eprintln!("vyr machines: no snapshots: {e}; all machines boot")).ok()
+}
+
+/// Takes over what an earlier life of this process began.
+fn find(keeper: &Arc<Keeper>, records: Vec<Record>) -> io::Result<()> {
     let mut machines = keeper.machines();
     for record in records {
         let (id, ended) = (record.id.clone(), record.ended.clone());
@@ -181,8 +226,7 @@ impl Keeper {
         let uid = match &self.place.users {
             None => None,
             Some(range) => {
-                let taken: BTreeSet<u32> =
-                    machines.values().filter_map(|instance| instance.living_user()).collect();
+                let taken = self.users(&machines);
                 let none = MachinesError::Users { first: *range.start(), last: *range.end() };
                 Some(users::free(range, &taken).ok_or(none)?)
             }
@@ -220,7 +264,41 @@ impl Keeper {
         fs::remove_file(instance.directory.join("instance.json")).map_err(file(what()))?;
         fs::remove_dir_all(&instance.directory).map_err(file(what()))?;
         machines.remove(id);
+        drop(machines);
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.sweep(|| self.kinds(Which::Known));
+        }
         Ok((Answer::Done, None))
+    }
+
+    /// The kinds of machines.
+    pub(crate) fn kinds(&self, which: Which) -> BTreeSet<Digest> {
+        let machines = self.machines();
+        let kinds = machines.values().filter_map(|instance| instance.kind());
+        kinds.filter(|(_, ended)| which == Which::Known || !ended).map(|(kind, _)| kind).collect()
+    }
+
+    /// Users that have a VMM, or are about to.
+    fn users(&self, machines: &BTreeMap<MachineId, Arc<Instance>>) -> BTreeSet<u32> {
+        let lent = *self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.values().filter_map(|instance| instance.living_user()).chain(lent).collect()
+    }
+
+    /// A user for a VMM that is no machine's, until it is given back. One at least stays free.
+    pub(crate) fn lend_user(&self) -> Result<Option<u32>, String> {
+        let Some(range) = &self.place.users else { return Ok(None) };
+        let machines = self.machines();
+        let mut taken = self.users(&machines);
+        // The lowest is the next machine's.
+        taken.extend(users::free(range, &taken));
+        let uid = users::free(range, &taken).ok_or("no user id is left over for it")?;
+        *self.lent.lock().unwrap_or_else(PoisonError::into_inner) = Some(uid);
+        Ok(Some(uid))
+    }
+
+    /// Its VMM is gone.
+    pub(crate) fn give_user_back(&self) {
+        *self.lent.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// What may wait for a guest, or for a VMM's end.

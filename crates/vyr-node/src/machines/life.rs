@@ -9,24 +9,22 @@
 //! Its log has a second thread, so that a flood of lines and a full disk hold up nothing else.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use vyr_vm::channel::words::{End, Phase, Start};
-use vyr_vm::channel::{Channel, ChannelError, Seen, fresh};
-use vyr_vm::vmm::{Exit, Machine, QemuMachine, Spec, Status, Vmm, VmmError, console_of};
-use zeroize::Zeroize;
+use vyr_vm::channel::words::{End, Phase};
+use vyr_vm::channel::{Channel, ChannelError, Seen};
+use vyr_vm::vmm::{Exit, Machine, QemuMachine, Status, VmmError};
 
+use super::error::{cut, text};
 use super::instance::{Instance, POWER_OFF};
 use super::keeper::Keeper;
+use super::rise::{Handed, Up, bring_up, is_to_blame};
+use super::snapshots::Wish;
 use super::users::kill_marked;
 use super::wire::Ordered;
 use super::{Ending, Event, FailedAt, HEALTH_SPACING};
-
-/// From the VMM's start to the guest's first word: an emulated guest on a busy host takes a minute.
-const BOOT: Duration = Duration::from_secs(300);
 
 /// For a guest that runs to greet a new host.
 const GREET: Duration = Duration::from_secs(60);
@@ -46,38 +44,28 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A VMM ends so soon after its sockets, or not by itself.
 const AFTER_CHANNEL: Duration = Duration::from_secs(5);
 
-/// Characters of a reason.
-const WHY_MAX: usize = 500;
-
-/// What a machine is made of besides the order.
-pub(crate) struct Handed {
-    pub(crate) root: OwnedFd,
-    pub(crate) tap: Option<OwnedFd>,
-}
-
-/// What a guest is to be told. Dropped before that its secrets are overwritten.
-struct Told(Option<Start>);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if let Some(start) = &mut self.0 {
-            start.secrets.zeroize();
-        }
-    }
-}
-
 /// A failure, and at what.
 type Fault = (FailedAt, String);
 
 /// Begins a life.
 pub(crate) fn begin(keeper: &Keeper, instance: &Instance, order: Ordered, handed: Handed) {
-    match bring_up(keeper, instance, order, handed) {
-        Ok((machine, channel)) => {
-            let ending = follow(keeper, instance, &machine, &channel, Seen::default());
-            end(keeper, instance, ending);
+    let ending = match bring_up(keeper, instance, order, handed) {
+        Ok(Up { machine, channel, wish, restored }) => {
+            let ending = follow(keeper, instance, &machine, &channel, Seen::default(), wish);
+            if let (Some(kind), Some(snapshots)) = (restored, &keeper.snapshots)
+                && is_to_blame(instance, &ending)
+            {
+                // The next one boots, and shows whether it was that.
+                let why =
+                    cut(&format!("a machine that was restored did not run: {}", ending.why()));
+                eprintln!("vyr machines: {}: {why}; its snapshot is removed", instance.id);
+                snapshots.fail(kind, &why);
+            }
+            ending
         }
-        Err(ending) => end(keeper, instance, ending),
-    }
+        Err(ending) => ending,
+    };
+    end(keeper, instance, ending);
 }
 
 /// Takes over what an earlier `machines` began.
@@ -132,101 +120,18 @@ fn take_over(keeper: &Keeper, instance: &Instance, machine: &Arc<QemuMachine>) -
         inside.channel = Some(Arc::clone(&channel));
     }
     keeper.queue.event(Event::Adopted { id: instance.id.clone(), pid, phase: phase.clone() });
-    follow(keeper, instance, machine, &channel, Seen { phase, ..Seen::default() })
+    follow(keeper, instance, machine, &channel, Seen { phase, ..Seen::default() }, None)
 }
 
-fn bring_up(
-    keeper: &Keeper,
-    instance: &Instance,
-    order: Ordered,
-    handed: Handed,
-) -> Result<(Arc<QemuMachine>, Arc<Channel>), Ending> {
-    let mut told = Told(Some(order.start));
-    let failed = |at: FailedAt| move |why: String| Ending::Failed { at, why };
-    let driver =
-        keeper.driver().as_ref().map_err(Clone::clone).map_err(failed(FailedAt::Platform))?;
-    let (user, mark) = {
-        let inside = instance.lock();
-        let group = |uid: u32| keeper.place.kvm_group.unwrap_or(uid);
-        (inside.record.uid.map(|uid| (uid, group(uid))), inside.record.mark.clone())
-    };
-    let directory = &instance.directory;
-    let spec = Spec {
-        platform: driver.platform.clone(),
-        root: handed.root.into(),
-        memory_bytes: order.memory_bytes,
-        vcpus: order.vcpus,
-        scratch_bytes: order.scratch_bytes,
-        tap: handed.tap.zip(order.mac),
-        user,
-        // Where memory cannot be capped the node's capabilities say so.
-        cgroup: keeper.place.cgroups.is_ok().then(|| mark.clone()),
-        snapshot: order.snapshot.map(|path| keeper.place.directory.join(path)),
-        mark: Some(mark),
-    };
-    let first = spec.snapshot.is_none();
-    driver.qemu.prepare(&spec, directory).map_err(|e| text(&e)).map_err(failed(FailedAt::Disk))?;
-    let machine = driver.qemu.start(spec, directory).map_err(|e| text(&e));
-    let machine = Arc::new(machine.map_err(failed(FailedAt::Vmm))?);
-    let told_to_end = {
-        let mut inside = instance.lock();
-        inside.machine = Some(Arc::clone(&machine));
-        inside.record.ran = true;
-        let written = inside.record.write(directory);
-        if let Err(e) = written {
-            // A later `machines` would take it for one that never ran.
-            drop(inside);
-            let _ = machine.kill();
-            return Err(failed(FailedAt::Disk)(format!("cannot write its record: {e}")));
-        }
-        inside.killed_at.is_some()
-    };
-    keeper.queue.event(Event::Started { id: instance.id.clone(), pid: machine.pid() });
-    if told_to_end {
-        let _ = machine.kill();
-    }
-    let ended = |e: &ChannelError, at| boot_fault(instance, &machine, e, at);
-    let channel = machine.channel(first, BOOT).map_err(|e| ended(&e, FailedAt::Boot))?;
-    let (entropy, time_ns) = fresh().map_err(|e| ended(&e, FailedAt::Boot))?;
-    if let Some(mut start) = told.0.take() {
-        (start.entropy, start.time_ns) = (entropy, time_ns);
-        channel.start(start).map_err(|e| ended(&e, FailedAt::Channel))?;
-    }
-    let channel = Arc::new(channel);
-    instance.lock().channel = Some(Arc::clone(&channel));
-    Ok((machine, channel))
-}
-
-/// Why a guest did not come up, with the last of what its console said; or its end, if that was
-/// wanted.
-fn boot_fault(
-    instance: &Instance,
-    machine: &Arc<QemuMachine>,
-    error: &ChannelError,
-    at: FailedAt,
-) -> Ending {
-    let wanted = instance.lock().killed_at.is_some();
-    let ending = broken(machine, error, at);
-    match ending {
-        Ending::Ended { exit, .. } if !wanted => {
-            let said = last_line(instance).unwrap_or_else(|| "its console says nothing".to_owned());
-            Ending::Failed { at, why: cut(&format!("the VMM ended ({}): {said}", words(exit))) }
-        }
-        Ending::Failed { at, why } => {
-            let said = last_line(instance).map(|line| format!("; its console: {line}"));
-            Ending::Failed { at, why: cut(&(why + &said.unwrap_or_default())) }
-        }
-        other => other,
-    }
-}
-
-/// Hears what the guest says until it is over; then nothing of the machine runs.
+/// Hears what the guest says until it is over; then nothing of the machine runs. `wish` is told as soon
+/// as its workload runs.
 fn follow(
     keeper: &Keeper,
     instance: &Instance,
     machine: &Arc<QemuMachine>,
     channel: &Arc<Channel>,
     mut seen: Seen,
+    mut wish: Option<Wish>,
 ) -> Ending {
     thread::scope(|scope| {
         let lines = scope.spawn(|| drain(instance, channel));
@@ -251,6 +156,11 @@ fn follow(
             if rank(&now.phase) > told {
                 told = rank(&now.phase);
                 instance.lock().phase = now.phase.clone();
+                if now.phase == Phase::Running
+                    && let (Some(snapshots), Some(wish)) = (&keeper.snapshots, wish.take())
+                {
+                    snapshots.wish(wish);
+                }
                 if terminal(&now.phase).is_none() {
                     let (id, phase) = (instance.id.clone(), now.phase.clone());
                     keeper.queue.event(Event::Phase { id, phase });
@@ -309,7 +219,7 @@ fn switch_off(machine: &QemuMachine, channel: &Channel) -> Exit {
 }
 
 /// The end of a machine whose channel ended: by itself, or because of what the guest did there.
-fn broken(machine: &QemuMachine, error: &ChannelError, at: FailedAt) -> Ending {
+pub(crate) fn broken(machine: &QemuMachine, error: &ChannelError, at: FailedAt) -> Ending {
     let closed = matches!(
         error,
         ChannelError::Closed | ChannelError::Connect { .. } | ChannelError::Write(_)
@@ -366,38 +276,6 @@ fn rank(phase: &Phase) -> u8 {
         Phase::Stopping => 4,
         Phase::Ended(_) | Phase::Failed(_) => 5,
     }
-}
-
-/// An error with its causes, bounded.
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    cut(&text)
-}
-
-fn cut(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WHY_MAX).collect()
-}
-
-fn words(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("code {code}"),
-        Exit::Signal(signal) => format!("signal {signal}"),
-        Exit::OutOfMemory => "its memory is capped, and was full".into(),
-        Exit::Unknown => "nobody saw how".into(),
-    }
-}
-
-/// The last line of the console with something in it.
-fn last_line(instance: &Instance) -> Option<String> {
-    let console = console_of(&instance.directory).ok()?;
-    let console = String::from_utf8_lossy(&console);
-    let line = console.lines().rfind(|line| !line.trim().is_empty())?;
-    Some(line.trim().chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 /// Starts the thread of a life.

@@ -15,10 +15,12 @@
 //! 3. Two living VMMs never have one user.
 //! 4. What a guest says is bounded before it goes on: phases only forward, one result of a health
 //!    check in [`HEALTH_SPACING`], the newest of what waits, a log of two files.
-//! 5. What is in a `Start` is in memory only. Records hold names and numbers.
+//! 5. What is in a `Start` is in memory only. Records hold names and numbers; snapshots are of guests that
+//!    were told nothing.
 //!
 //! What should run, and when it is started again, is decided elsewhere.
 
+mod blank;
 mod door;
 mod error;
 mod exec;
@@ -29,6 +31,8 @@ mod logs;
 mod place;
 mod queue;
 mod record;
+mod rise;
+mod snapshots;
 mod users;
 pub mod wire;
 
@@ -107,7 +111,8 @@ pub struct Order {
     pub vcpus: u8,
     /// The size of the writable layer's disk; without one it is in memory.
     pub scratch_bytes: Option<u64>,
-    /// A snapshot below `DATA/machines`, to start from instead of booting.
+    /// A snapshot below `DATA/machines`, to start from and from nothing else. `None`: from one of its
+    /// kind, where snapshots are made and there is one; else it boots.
     pub snapshot: Option<PathBuf>,
     /// Who the guest is and what it runs. Entropy and time are filled in as it is told.
     pub start: Start,
@@ -119,12 +124,14 @@ pub type Tap = (OwnedFd, [u8; 6]);
 /// What happened to a machine. All texts in it are bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// Its VMM runs.
+    /// Its VMM runs. Once more if it was restored and that was of no use: then it boots.
     Started {
         /// Which.
         id: MachineId,
         /// The VMM's process.
         pid: u32,
+        /// How.
+        began: Began,
     },
     /// How far the guest says it is. Ends are told by [`Event::Ended`] and [`Event::Failed`].
     Phase {
@@ -185,6 +192,37 @@ impl Event {
     }
 }
 
+/// How a machine came to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Began {
+    /// Its guest booted.
+    Booted {
+        /// Why it was not restored, if somebody tried to, or to make what it would have been restored
+        /// from. Bounded.
+        instead: Option<String>,
+    },
+    /// From a snapshot.
+    Restored,
+}
+
+impl Began {
+    /// `booted` or `restored`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Booted { .. } => "booted",
+            Self::Restored => "restored",
+        }
+    }
+
+    /// Why it was not restored, if it might have been.
+    pub fn instead(&self) -> Option<&str> {
+        match self {
+            Self::Booted { instead } => instead.as_deref(),
+            Self::Restored => None,
+        }
+    }
+}
+
 /// At what a machine failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailedAt {
@@ -226,6 +264,8 @@ pub struct Known {
     pub uid: Option<u32>,
     /// How far the guest said it is.
     pub phase: Phase,
+    /// How its VMM came to run, if it did.
+    pub began: Option<Began>,
     /// How it ended, if it did.
     pub ended: Option<Ending>,
 }
@@ -250,6 +290,14 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Why, in words.
+    fn why(&self) -> String {
+        match self {
+            Self::Ended { .. } => "the VMM ended".into(),
+            Self::Failed { at, why } => format!("{at}: {why}"),
+        }
+    }
+
     fn event(&self, id: MachineId) -> Event {
         match self.clone() {
             Self::Ended { end, exit } => Event::Ended { id, end, exit },

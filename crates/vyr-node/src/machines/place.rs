@@ -18,13 +18,15 @@ pub(crate) const PLATFORM: &str = "VYR_GUEST";
 pub struct MachinesSettings {
     /// The first and the last user id of VMMs, where the node runs as root.
     pub users: (u32, u32),
+    /// Whether machines start from snapshots of their kind, which are made for that.
+    pub snapshots: bool,
 }
 
 /// In the rest of the range in which the node's own processes have theirs (60578 to 61183), which
 /// neither Debian nor systemd gives to anybody; from 61184 on systemd has its dynamic users.
 impl Default for MachinesSettings {
     fn default() -> Self {
-        Self { users: (61_000, 61_183) }
+        Self { users: (61_000, 61_183), snapshots: false }
     }
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) platform: Result<PathBuf, String>,
     /// Or why memory cannot be capped.
     pub(crate) cgroups: Result<Cgroups, String>,
+    /// Whether snapshots are made, and used.
+    pub(crate) snapshots: bool,
 }
 
 /// The directory that `cargo xtask guest` made: the one that `VYR_GUEST` names, `guest` beside this

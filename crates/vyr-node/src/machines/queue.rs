@@ -69,14 +69,15 @@ fn replaces(later: &Event, earlier: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machines::MachineId;
+    use crate::machines::{Began, MachineId};
     use vyr_vm::channel::words::Phase;
 
     #[test]
     fn a_flood_is_its_last_word_and_beginnings_stay() {
         let (a, b) = (MachineId::new("a").expect("a name"), MachineId::new("b").expect("a name"));
         let queue = Queue::default();
-        queue.event(Event::Started { id: a.clone(), pid: 1 });
+        let began = Began::Restored;
+        queue.event(Event::Started { id: a.clone(), pid: 1, began: began.clone() });
         for n in 0..1000 {
             for id in [&a, &b] {
                 queue.event(Event::Health {
@@ -101,7 +102,7 @@ mod tests {
         let health =
             |id: &MachineId| Event::Health { id: id.clone(), passed: true, said: "999".into() };
         let phase = Event::Phase { id: a.clone(), phase: Phase::Running };
-        let started = Event::Started { id: a.clone(), pid: 1 };
+        let started = Event::Started { id: a.clone(), pid: 1, began };
         assert_eq!(came, [started, health(&a), health(&b), phase]);
     }
 }

@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use vyr_base::Digest;
 
-use super::{Ending, MachineId};
+use super::{Began, Ending, MachineId};
 use crate::data_dir::replace;
 
 const VERSION: u32 = 1;
@@ -25,8 +26,14 @@ pub(crate) struct Record {
     pub(crate) uid: Option<u32>,
     /// Stands on the VMM's command line, and names its cgroup: no other machine has it.
     pub(crate) mark: String,
+    /// Of which kind it is, if snapshots are made: theirs stays as long as this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<Digest>,
     /// Whether its VMM came to run.
     pub(crate) ran: bool,
+    /// How, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) began: Option<Began>,
     pub(crate) ended: Option<Ending>,
 }
 
@@ -36,11 +43,9 @@ impl Record {
     /// # Errors
     /// The host's generator gives nothing.
     pub(crate) fn new(id: MachineId, uid: Option<u32>) -> io::Result<Self> {
-        let mut random = [0u8; 16];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mark = format!("vyr-{digits}");
-        Ok(Self { version: VERSION, id, uid, mark, ran: false, ended: None })
+        let mark = mark()?;
+        let (kind, began) = (None, None);
+        Ok(Self { version: VERSION, id, uid, mark, kind, ran: false, began, ended: None })
     }
 
     /// Writes it, whole and durably.
@@ -61,6 +66,17 @@ impl Record {
         }
         Ok(record)
     }
+}
+
+/// What no other VMM has on its command line.
+///
+/// # Errors
+/// The host's generator gives nothing.
+pub(crate) fn mark() -> io::Result<String> {
+    let mut random = [0u8; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("vyr-{digits}"))
 }
 
 /// The records below a directory, and what could not be read. A directory without a record was begun

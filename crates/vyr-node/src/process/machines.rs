@@ -35,14 +35,19 @@ use crate::machines::{
     Event, MachinesDoor, MachinesSettings, Place, find_platform, kvm_group, serve as keep,
 };
 
+/// Whether machines may start from snapshots, as an argument.
+const SNAPSHOTS: &str = "snapshots";
+const BOOTS: &str = "boots";
+
 /// Starts it, with one end of a socket as its standard input.
 pub(super) fn start(data: &Path, settings: &MachinesSettings) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let (first, last) = settings.users;
+    let start_from = if settings.snapshots { SNAPSHOTS } else { BOOTS };
     let child = Command::new(this_binary())
         .arg(Role::Machines.argument())
         .arg(data)
-        .args([first.to_string(), last.to_string()])
+        .args([first.to_string(), last.to_string(), start_from.to_owned()])
         .env_clear()
         // Where QEMU is, and the platform of guests.
         .envs(["PATH", "VYR_GUEST"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
@@ -85,21 +90,26 @@ pub fn machines_alone(
     Ok((door, Box::new(pid)))
 }
 
-/// The life of the process, from inside. Its arguments: the data directory, and the first and last
-/// user of VMMs.
+/// The life of the process, from inside. Its arguments: the data directory, the first and last user of
+/// VMMs, and whether machines may start from snapshots.
 pub(super) fn serve(arguments: &[String]) -> u8 {
     let fail = |what: String| {
         eprintln!("vyr machines: {what}");
         7
     };
-    let [data, first, last] = arguments else { return 2 };
+    let [data, first, last, start_from] = arguments else { return 2 };
     let (Ok(first), Ok(last)) = (first.parse(), last.parse()) else { return 2 };
+    let snapshots = match start_from.as_str() {
+        SNAPSHOTS => true,
+        BOOTS => false,
+        _ => return 2,
+    };
     let socket = match rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3) {
         Ok(socket) => UnixStream::from(socket),
         Err(e) => return fail(format!("no socket on stdin: {e}")),
     };
     let place = match prepare(Path::new(data), first..=last) {
-        Ok(place) => place,
+        Ok(place) => Place { snapshots, ..place },
         Err(e) => return fail(format!("cannot use {data}/machines: {e}")),
     };
     let confined = confine_machines(&Machines {
@@ -145,5 +155,6 @@ fn prepare(data: &Path, users: RangeInclusive<u32>) -> io::Result<Place> {
         platform: find_platform()
             .and_then(|path| fs::canonicalize(path).map_err(|e| e.to_string())),
         cgroups,
+        snapshots: false,
     })
 }

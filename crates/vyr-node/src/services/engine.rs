@@ -12,6 +12,7 @@
 //!    the disk. When either cannot be written nothing is ordered, and it is tried again.
 //! 2. An order is given once while it stands; after a start of the node all that stand are given again.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,7 +25,7 @@ use vyr_journal::{
     DeployStatement, DeployTimings, InstanceStep, NetworkNode,
 };
 use vyr_plan::services::ServicesPlan;
-use vyr_service::run::{Event, Instance, Order, Outcome, Run, What};
+use vyr_service::run::{Event, Instance, InstanceId, Order, Outcome, Run, What};
 
 use super::accept::{Accepted, DeployRequest, Here, accept};
 use super::desk::{Deploying, Desk};
@@ -32,6 +33,7 @@ use super::error::ServicesError;
 use super::hands::Hands;
 use super::wanted::wanted;
 use crate::data_dir::DataDir;
+use crate::machines::Began;
 use crate::network::{Network, random_name};
 use crate::node::{Node, append, micros};
 use crate::secrets;
@@ -49,6 +51,8 @@ const WHY_CHARS_MAX: usize = 400;
 pub(super) enum Input {
     /// Something happened.
     What(What),
+    /// The machine of an instance came to run in this way.
+    Began(InstanceId, Began),
     /// This order could be neither carried out nor refused.
     Unable(Order, String),
     /// Somebody sends a plan.
@@ -90,6 +94,8 @@ pub struct View {
     pub plan: Option<(Digest, Arc<ServicesPlan>)>,
     /// What should run and what runs.
     pub run: Run,
+    /// How the machines of instances came to run, of those whose is known. It decides nothing.
+    pub came_up: BTreeMap<InstanceId, Began>,
     /// The time of it, as its times are.
     pub now_ms: u64,
     /// The deploy that is being carried out.
@@ -118,6 +124,7 @@ struct State {
     run: Run,
     plan: Option<(Digest, Arc<ServicesPlan>)>,
     name: Option<String>,
+    came_up: BTreeMap<InstanceId, Began>,
     deploying: Option<Deploying>,
     ended: Option<EndedDeploy>,
     /// What the journal is still to be told.
@@ -142,6 +149,7 @@ impl State {
             node: self.name.clone(),
             plan: self.plan.clone(),
             run: self.run.clone(),
+            came_up: self.came_up.clone(),
             now_ms: self.now_ms(),
             deploying: self.deploying.as_ref().map(|of| of.deploy.clone()),
             ended: self.ended.clone(),
@@ -157,6 +165,7 @@ pub(super) fn load(desk: &Desk) -> Result<View, ServicesError> {
         node: desk.node()?,
         plan,
         run: desk.state()?,
+        came_up: BTreeMap::new(),
         now_ms: 0,
         deploying: desk.deploying()?.map(|of| of.deploy),
         ended: None,
@@ -179,6 +188,7 @@ impl Engine {
             run: loaded.run,
             plan: loaded.plan,
             name: loaded.node,
+            came_up: BTreeMap::new(),
             deploying: desk.deploying()?,
             ended: None,
             unwritten: Vec::new(),
@@ -208,6 +218,8 @@ impl Engine {
             let wait = self.next_wake();
             match self.inbox.recv_timeout(wait) {
                 Ok(Input::What(what)) => self.happened(what),
+                // What follows it is a turn, in which it is shown.
+                Ok(Input::Began(id, began)) => drop(self.state.came_up.insert(id, began)),
                 Ok(Input::Unable(order, why)) => self.unable(order, &why),
                 Ok(Input::Deploy(request, reply)) => {
                     let taken = self.deploy(&request);
@@ -263,6 +275,8 @@ impl Engine {
                 self.state.stuck = Some(why);
             }
         }
+        let known = self.state.run.instances();
+        self.state.came_up.retain(|id, _| known.contains_key(id));
         *self.shown.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::new(self.state.view());
         self.changed.send_modify(|turn| *turn += 1);

@@ -22,7 +22,7 @@ use super::engine::Input;
 use super::ingress::config;
 use super::registries::credentials;
 use super::start::{Own, start};
-use super::told::{found, images_fault};
+use super::told::{all_began, found, images_fault};
 use super::wanted::{address, backends};
 use crate::data_dir::DataDir;
 use crate::machines::{MachineId, MachinesError, Order as MachineOrder};
@@ -71,6 +71,9 @@ impl Hands {
             loop {
                 match hands.doors.machines.list() {
                     Ok(known) => {
+                        for (id, began) in all_began(&known) {
+                            let _ = hands.inbox.send(Input::Began(id, began));
+                        }
                         hands.tell(What::Found(found(&known)));
                         // How it ended is one thing, that nothing of it runs another.
                         let ended = known.iter().filter(|of| of.ended.is_some());

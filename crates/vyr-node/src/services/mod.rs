@@ -64,6 +64,9 @@ pub(crate) struct MachineEvents(SyncSender<Input>);
 impl MachineEvents {
     /// Takes an event.
     pub(crate) fn take(&self, event: Event) {
+        if let Some((id, began)) = told::began(&event) {
+            let _ = self.0.send(Input::Began(id, began));
+        }
         for what in told::of_event(event) {
             let _ = self.0.send(Input::What(what));
         }

@@ -6,12 +6,25 @@ use vyr_service::run::{End, Fault, InstanceId, Phase, Reason, What};
 use vyr_vm::channel::words::{End as GuestEnd, Failure, Phase as GuestPhase, Stage};
 use vyr_vm::vmm::Exit;
 
-use crate::machines::{Ending, Event, FailedAt, Known, MachineId};
+use crate::machines::{Began, Ending, Event, FailedAt, Known, MachineId};
 use crate::process::{ImageError, ImageReason};
 
 /// Whose machine it is; none: of nobody that this node ever had.
 fn instance(id: &MachineId) -> Option<InstanceId> {
     id.as_str().parse().ok()
+}
+
+/// How a machine came to run, if it is told here, and whose it is.
+pub(super) fn began(event: &Event) -> Option<(InstanceId, Began)> {
+    match event {
+        Event::Started { id, began, .. } => Some((instance(id)?, began.clone())),
+        _ => None,
+    }
+}
+
+/// The same of all machines there are.
+pub(super) fn all_began(known: &[Known]) -> Vec<(InstanceId, Began)> {
+    known.iter().filter_map(|of| Some((instance(&of.id)?, of.began.clone()?))).collect()
 }
 
 /// What an event of `machines` means; some mean two things.

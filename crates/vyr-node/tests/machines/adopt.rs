@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
     kill_process(pid, Signal::KILL).expect("it runs");
 }
@@ -159,7 +159,7 @@ fn told_nothing(test: &str) {
         memory_bytes: order.memory_bytes,
         vcpus: 1,
         scratch_bytes: order.scratch_bytes,
-        tap: None,
+        card: None,
         user: None,
         cgroup: None,
         snapshot: order.snapshot.clone(),
@@ -192,7 +192,7 @@ fn told_nothing(test: &str) {
 }
 
 /// Processes with a mark on their command line.
-fn marked(mark: &str) -> usize {
+pub(crate) fn marked(mark: &str) -> usize {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     lines.filter(|line| line.split(|byte| *byte == 0).any(|word| word == mark.as_bytes())).count()

@@ -67,7 +67,7 @@ fn a_machine_runs_is_asked_and_stops(test: &str) {
     let again = house.door.start(house.order("web-1", "true"), None).expect_err("the same name");
     assert_eq!(again, MachinesError::Exists("web-1".into()));
     let pid = house.event("VMM", |event| match event {
-        Event::Started { id: of, pid } if *of == id => Some(*pid),
+        Event::Started { id: of, pid, .. } if *of == id => Some(*pid),
         Event::Failed { at, why, .. } => panic!("{at}: {why}"),
         _ => None,
     });

@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use vyr_node::machines::wire::LogLine;
 use vyr_node::machines::{Event, MachineId, MachinesError, MachinesSettings};
 
-use crate::place::{House, not_run};
+use crate::place::{GIVEN, House, not_run};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -27,7 +27,7 @@ pub(crate) fn status(pid: u32, name: &str) -> String {
     line.expect("the kernel tells it").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -104,11 +104,7 @@ fn three_rights(test: &str) {
     // The VMM's user owns nothing there.
     for path in below(&house.machines()) {
         let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).expect("a file"));
-        assert!(
-            owner == 60805 || path.to_string_lossy().contains(".snapshots"),
-            "{}",
-            path.display()
-        );
+        assert!(owner == 60805 || path.to_string_lossy().contains(GIVEN), "{}", path.display());
     }
 }
 
@@ -129,7 +125,8 @@ fn one_user(test: &str) {
         return not_run(test, "needs root");
     }
     let last = MachinesSettings::default().users.1 - 1;
-    let Some(house) = House::with(test, MachinesSettings { users: (last, last) }) else { return };
+    let settings = MachinesSettings { users: (last, last), ..MachinesSettings::default() };
+    let Some(house) = House::with(test, settings) else { return };
     let one = house.start("one", "sleep 100000");
     house.runs(&one);
     let refused = house.door.start(house.order("two", "sleep 100000"), None);
@@ -155,11 +152,11 @@ fn one_user(test: &str) {
 }
 
 /// Built at run time, so that no file of the build holds it.
-fn marker(what: &str) -> String {
+pub(crate) fn marker(what: &str) -> String {
     ["marker", "9c41", what, "of", "this", "test"].join("-")
 }
 
-fn holders(house: &House, what: &str) -> Vec<String> {
+pub(crate) fn holders(house: &House, what: &str) -> Vec<String> {
     let files = below(&house.machines()).into_iter().filter(|path| path.is_file());
     let holds = files.filter(|path| {
         let bytes = fs::read(path).expect("a file");

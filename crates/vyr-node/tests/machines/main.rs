@@ -5,6 +5,7 @@ mod adopt;
 mod door;
 mod hold;
 mod place;
+mod snapshots;
 
 use std::process::{Command, ExitCode};
 
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
         let code = again.expect("this program starts").code().unwrap_or(1);
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    let trials = [door::trials(), adopt::trials(), hold::trials()].into_iter().flatten().collect();
+    let trials = [door::trials(), adopt::trials(), hold::trials(), snapshots::trials()];
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -19,13 +19,16 @@ use vyr_vm::vmm::{Accelerator, MEMORY_MIN, Machine, Platform, Qemu, Spec, Vmm};
 /// An emulated guest on a busy machine; nothing here is about time.
 pub(crate) const HANG: Duration = Duration::from_secs(300);
 
+/// Below the directory of machines: the snapshot of these tests, which is named in their orders.
+pub(crate) const GIVEN: &str = ".given";
+
 /// Of a scratch disk.
-const SCRATCH: u64 = 64 << 20;
+pub(crate) const SCRATCH: u64 = 64 << 20;
 
 /// The programs of the root disk: busybox, under these names.
 const NAMES: &[&str] = &[
-    "sh", "cat", "dd", "echo", "head", "id", "ls", "seq", "sleep", "stat", "stty", "tail", "touch",
-    "true", "uname", "wc", "yes", "httpd", "trap", "kill",
+    "sh", "cat", "date", "dd", "echo", "head", "id", "ls", "od", "seq", "sleep", "stat", "stty",
+    "tail", "touch", "true", "uname", "wc", "yes", "httpd", "trap", "kill",
 ];
 
 /// What all tests start from.
@@ -168,7 +171,7 @@ fn boot_blank(made: &Base, base: &Path) -> Result<(), Box<dyn std::error::Error>
         memory_bytes: MEMORY_MIN,
         vcpus: 1,
         scratch_bytes: Some(SCRATCH),
-        tap: None,
+        card: None,
         user: None,
         cgroup: None,
         snapshot: None,
@@ -186,10 +189,11 @@ fn boot_blank(made: &Base, base: &Path) -> Result<(), Box<dyn std::error::Error>
 pub(crate) struct House {
     pub(crate) base: Base,
     pub(crate) door: MachinesDoor,
-    pid: Box<dyn Fn() -> u32 + Send>,
+    /// After the door: it ends once that is closed.
+    process: Running,
     events: Receiver<Event>,
     snapshot: Option<PathBuf>,
-    settings: MachinesSettings,
+    pub(crate) settings: MachinesSettings,
     /// Its machines go on.
     left: bool,
     directory: Rc<tempfile::TempDir>,
@@ -208,13 +212,16 @@ impl House {
     }
 
     fn over(base: Base, settings: MachinesSettings, directory: Rc<tempfile::TempDir>) -> Self {
-        let (door, pid, events) = open(directory.path(), settings.clone());
+        let (door, process, events) = open(directory.path(), settings.clone());
         let mut house =
-            Self { base, door, pid, events, snapshot: None, settings, left: false, directory };
+            Self { base, door, process, events, snapshot: None, settings, left: false, directory };
         // A snapshot is of one accelerator. With KVM a boot is short.
         let can = house.door.capabilities().expect("a process").expect("machines run here");
-        if let Accelerator::Tcg(_) = can.accelerator {
-            let to = house.machines().join(".snapshots");
+        let own = house.settings.snapshots;
+        if let Accelerator::Tcg(_) = can.accelerator
+            && !own
+        {
+            let to = house.machines().join(GIVEN);
             fs::create_dir_all(&to).expect("room");
             for end in ["snapshot", "json"] {
                 let (from, to) =
@@ -244,7 +251,7 @@ impl House {
 
     /// The process `machines`.
     pub(crate) fn pid(&self) -> u32 {
-        (self.pid)()
+        (self.process.0)()
     }
 
     /// The smallest machine with this script.
@@ -325,16 +332,30 @@ impl Drop for House {
     }
 }
 
-fn open(
-    data: &Path,
-    settings: MachinesSettings,
-) -> (MachinesDoor, Box<dyn Fn() -> u32 + Send>, Receiver<Event>) {
+/// Tells the number of the process `machines`.
+struct Running(Box<dyn Fn() -> u32 + Send>);
+
+/// It clears up before it ends, and the directory has to be there for that.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (path, end) = (format!("/proc/{}/stat", (self.0)()), Instant::now() + HANG);
+        let runs = || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            text.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+        };
+        while runs() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn open(data: &Path, settings: MachinesSettings) -> (MachinesDoor, Running, Receiver<Event>) {
     let (sender, events) = channel();
     let on_event = move |event| {
         let _ = sender.send(event);
     };
     let (door, pid) = machines_alone(data, settings, on_event).expect("a thread");
-    (door, pid, events)
+    (door, Running(pid), events)
 }
 
 /// What a guest is told: a script, and the fewest of everything else.

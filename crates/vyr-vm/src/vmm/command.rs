@@ -3,7 +3,8 @@
 use std::os::fd::RawFd;
 use std::process::Command;
 
-use super::{Accelerator, Spec};
+use super::counter::rate_khz;
+use super::{Accelerator, Link, Spec};
 
 /// The program.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -17,8 +18,16 @@ pub(super) const SCRATCH: &str = "scratch.img";
 /// What the kernel is told. A panic, which the end of its first process is too, ends the machine.
 const APPEND: &str = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t";
 
-/// An emulated time stamp counter is not calibrated in finite time, so its rate is told; only then.
-const APPEND_TCG: &str = "tsc_early_khz=1000000 no_timer_check";
+/// What an emulated guest is told besides. It cannot find out the rate of its time stamp counter, which
+/// is the host's, and with another rate its time would run fast or slow. Told that it may rely on it, it
+/// does not compare it with its timer's ticks, of which a busy host loses some.
+fn append_tcg(counter_khz: Option<u64>) -> String {
+    match counter_khz {
+        Some(khz) => format!("tsc_early_khz={khz} tsc=reliable no_timer_check"),
+        // It needs some rate to boot; its time comes from the ticks alone.
+        None => "tsc_early_khz=1000000 tsc=unstable no_timer_check".into(),
+    }
+}
 
 /// The numbers of what the VMM inherits.
 #[derive(Debug, Clone, Copy)]
@@ -36,51 +45,35 @@ pub(super) struct Inherited {
 pub(super) fn command(spec: &Spec, accelerator: &Accelerator, fds: Inherited) -> Command {
     let mut command = Command::new(PROGRAM);
     command.current_dir("/");
-    let append = match accelerator {
-        Accelerator::Kvm => APPEND.to_owned(),
-        Accelerator::Tcg(_) => format!("{APPEND} {APPEND_TCG}"),
-    };
-    let cpu = match accelerator {
-        Accelerator::Kvm => "host",
-        Accelerator::Tcg(_) => "max",
-    };
     command
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args([
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         ])
         .args(["-preconfig", "-S"])
-        .args(["-machine", &format!("microvm,accel={},rtc=on", accelerator.word())])
-        .args(["-cpu", cpu])
-        .args(["-m", &format!("{}M", spec.memory_bytes >> 20)])
-        .args(["-smp", &spec.vcpus.to_string()])
         .arg("-kernel")
         .arg(&spec.platform.kernel)
         .arg("-initrd")
         .arg(&spec.platform.initramfs)
-        .args(["-append", &append])
         .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
         .args(["-chardev", &format!("socket,id=console,fd={},server=on,wait=off", fds.console)])
-        .args(["-serial", "chardev:console"])
         .args(["-chardev", &format!("socket,id=vyr,fd={},server=on,wait=off", fds.channel)])
-        .args(["-device", "virtio-serial-device"])
-        .args(["-device", "virtserialport,chardev=vyr,name=vyr"])
         .args(["-add-fd", &format!("fd={},set={ROOT_SET}", fds.root)])
-        .args(["-blockdev", &blockdev("root", ROOT_SET, true)])
-        .args(["-device", "virtio-blk-device,drive=root,serial=root"]);
+        .args(["-blockdev", &blockdev("root", ROOT_SET, true)]);
     if let Some(scratch) = fds.scratch {
         command
             .args(["-add-fd", &format!("fd={scratch},set={SCRATCH_SET}")])
-            .args(["-blockdev", &blockdev("scratch", SCRATCH_SET, false)])
-            .args(["-device", "virtio-blk-device,drive=scratch,serial=scratch"]);
+            .args(["-blockdev", &blockdev("scratch", SCRATCH_SET, false)]);
     }
-    if let Some((_, mac)) = &spec.tap {
-        let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        command
-            .args(["-netdev", "tap,id=net,fd=1,vhost=off"])
-            .args(["-device", &format!("virtio-net-device,netdev=net,mac={}", mac.join(":"))]);
+    match spec.card {
+        None => {}
+        Some((Link::Tap(_), _)) => drop(command.args(["-netdev", "tap,id=net,fd=1,vhost=off"])),
+        // A hub with nobody else at it.
+        Some((Link::Nowhere, _)) => drop(command.args(["-netdev", "hubport,id=net,hubid=0"])),
     }
+    let own = Own { mac: spec.card.as_ref().map(|(_, mac)| *mac), counter_khz: rate_khz() };
+    command.args(seen(spec, accelerator, &own));
     if spec.snapshot.is_some() {
         command.args(["-incoming", "defer"]);
     }
@@ -89,6 +82,43 @@ pub(super) fn command(spec: &Spec, accelerator: &Accelerator, fds: Inherited) ->
     }
     command.env_clear();
     command
+}
+
+/// What two machines of one kind may see differently.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// Of the card.
+    mac: Option<[u8; 6]>,
+    /// Measured, so that it differs a little each time.
+    counter_khz: Option<u64>,
+}
+
+/// Everything that the guest sees of its machine.
+pub(super) fn seen(spec: &Spec, accelerator: &Accelerator, own: &Own) -> Vec<String> {
+    let (cpu, append) = match accelerator {
+        Accelerator::Kvm => ("host", APPEND.to_owned()),
+        Accelerator::Tcg(_) => ("max", format!("{APPEND} {}", append_tcg(own.counter_khz))),
+    };
+    let mut all = vec!["-no-reboot".to_owned()];
+    let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
+    add("-machine", format!("microvm,accel={},rtc=on", accelerator.word()));
+    add("-cpu", cpu.into());
+    add("-m", format!("{}M", spec.memory_bytes >> 20));
+    add("-smp", spec.vcpus.to_string());
+    add("-append", append);
+    add("-serial", "chardev:console".into());
+    add("-device", "virtio-serial-device".into());
+    add("-device", "virtserialport,chardev=vyr,name=vyr".into());
+    add("-device", "virtio-blk-device,drive=root,serial=root".into());
+    if spec.scratch_bytes.is_some() {
+        add("-device", "virtio-blk-device,drive=scratch,serial=scratch".into());
+    }
+    if spec.card.is_some() {
+        let mac = own.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        let mac = mac.map(|mac| format!(",mac={mac}")).unwrap_or_default();
+        add("-device", format!("virtio-net-device,netdev=net{mac}"));
+    }
+    all
 }
 
 /// Numbers of QEMU's own, one a descriptor.

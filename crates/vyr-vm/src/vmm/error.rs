@@ -87,6 +87,9 @@ pub enum VmmError {
     /// Another kernel, size or VMM.
     #[error("the snapshot is of another machine: {0}")]
     Snapshot(String),
+    /// Its bytes are others than were stored.
+    #[error("the snapshot {0} is not what was stored")]
+    Damaged(PathBuf),
     /// It still runs.
     #[error("the VMM did not end in time")]
     TimedOut,
@@ -117,7 +120,8 @@ impl Problem for VmmError {
             Self::TimedOut => Category::Transient,
             Self::Start { .. } => Category::Failure,
             Self::File { .. } | Self::Cgroup { .. } | Self::Kill(_) => Category::Internal,
-            Self::Interface { .. } | Self::Gone { .. } | Self::Record { .. } => Category::Internal,
+            Self::Interface { .. } | Self::Gone { .. } => Category::Internal,
+            Self::Record { .. } | Self::Damaged(_) => Category::Internal,
         }
     }
 
@@ -133,7 +137,9 @@ impl Problem for VmmError {
             }
             Self::Platform(error) => error.hint(),
             Self::Disk(error) => error.hint(),
-            Self::Snapshot(_) => Some("make it anew from a boot of this machine".into()),
+            Self::Snapshot(_) | Self::Damaged(_) => {
+                Some("make it anew from a boot of this machine".into())
+            }
             Self::Cgroup { .. } => Some("run as root, with the memory controller mounted".into()),
             _ => None,
         }

@@ -37,12 +37,14 @@ use super::cgroup::{Group, group_of};
 use super::guard::Guard;
 use super::held::Held;
 use super::process::{Handle, SPAWNING, started};
-use super::record::{self, Running, Shape};
-use super::{Accelerator, Capabilities, Cgroups, Spec, Vmm, VmmError, check::check, disk};
+use super::record::{self, Running, Shape, Stored};
+use super::{
+    Accelerator, Capabilities, Cgroups, Link, Spec, Vmm, VmmError, check::check, digests, disk,
+};
 
 use api::Api;
 pub use machine::FirecrackerMachine;
-use place::{API, Place, SCRATCH};
+use place::{API, MEMORY, Place, SCRATCH, STATE, memory_of};
 
 /// What a VMM needs beside its guest's memory: Firecracker promises 5 MiB for a small guest
 /// (its SPECIFICATION.md); the rest is for tables of large ones, and page cache of its files.
@@ -118,12 +120,34 @@ impl Firecracker {
         if spec.mark.as_ref().is_some_and(|mark| mark.len() > MARK_MAX) {
             return Err(VmmError::Spec(format!("its mark is longer than {MARK_MAX}")));
         }
+        if matches!(spec.card, Some((Link::Nowhere, _))) {
+            return Err(no_card_to_nowhere());
+        }
         match (spec.user, self.no_own_user()) {
             (Some(_), Some(why)) => {
                 Err(VmmError::Spec(format!("its VMM cannot have a user of its own: {why}")))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Of a machine that is to be started; a snapshot that it starts from is of the same, and what was
+    /// stored. The links are looked at, which are what the VMM opens: until it runs they are ours.
+    fn shape(&self, spec: &Spec, place: &Place) -> Result<Shape, VmmError> {
+        let seen = config::seen(spec);
+        let mut shape = Shape::of(spec, &self.version, &Accelerator::Kvm, &seen)?;
+        let Some(snapshot) = &spec.snapshot else { return Ok(shape) };
+        let root = digests::anew(&spec.root).map_err(VmmError::file("read", "the root disk"))?;
+        shape.root = Some(root);
+        let stored = Stored::fitting(snapshot, &shape)?;
+        let open = |name: &str| {
+            let path = place.root().join(name);
+            fs::File::open(&path).map_err(VmmError::file("read", path))
+        };
+        let (state, memory) = (open(STATE)?, open(MEMORY)?);
+        let files: [(&fs::File, &Path); 2] = [(&state, snapshot), (&memory, &memory_of(snapshot))];
+        stored.check(&files, digests::anew)?;
+        Ok(shape)
     }
 
     fn place(&self, spec: &Spec, directory: &Path) -> Place {
@@ -187,11 +211,14 @@ impl Vmm for Firecracker {
 
     fn start(&self, mut spec: Spec, directory: &Path) -> Result<FirecrackerMachine, VmmError> {
         self.check(&spec)?;
-        let shape = Shape::to_start(&spec, &self.version, &Accelerator::Kvm)?;
-        // Nobody else may have the device open when the VMM opens it.
-        let card = spec.tap.take().map(|(tap, mac)| card::Card::of(tap, mac, spec.user));
-        let card = card.transpose()?;
         let place = self.place(&spec, directory);
+        let shape = self.shape(&spec, &place)?;
+        // Nobody else may have the device open when the VMM opens it.
+        let card = match spec.card.take() {
+            None => None,
+            Some((Link::Tap(tap), mac)) => Some(card::Card::of(tap, mac, spec.user)?),
+            Some((Link::Nowhere, _)) => return Err(no_card_to_nowhere()),
+        };
         let group = group_of(self.cgroups(), &spec, OVERHEAD_BYTES)?;
         let child = self.spawn(&spec, &place, group.as_ref())?;
         let guard = Guard::new(child, directory)?;
@@ -207,6 +234,10 @@ impl Vmm for Firecracker {
     fn attach(&self, directory: &Path) -> Result<FirecrackerMachine, VmmError> {
         FirecrackerMachine::attach(directory)
     }
+}
+
+fn no_card_to_nowhere() -> VmmError {
+    VmmError::Spec("Firecracker's card is a TAP: it has none with nobody behind it".into())
 }
 
 /// From the first word to the running guest.

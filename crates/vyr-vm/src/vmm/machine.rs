@@ -3,17 +3,18 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use vyr_channel::Phase;
 
 use super::command::{CHANNEL, CONSOLE_SOCKET};
+use super::digests::Digests;
 use super::held::{Held, lock};
 use super::qemu::RECORD;
 use super::qmp::Qmp;
-use super::record::{self, Shape};
+use super::record::{self, Shape, Stored};
 use super::{Exit, Machine, Status, VmmError, console};
 use crate::channel::{Channel, ChannelError};
 
@@ -30,11 +31,11 @@ pub struct QemuMachine {
     /// Both only of the process that started it. The shape is with the root disk, whose digest it
     /// lacks until a snapshot is made.
     qmp: Mutex<Option<Qmp>>,
-    shape: Option<(Shape, File)>,
+    shape: Option<(Shape, File, Arc<Digests>)>,
 }
 
 impl QemuMachine {
-    pub(super) fn new(held: Held, qmp: Qmp, shape: (Shape, File)) -> Self {
+    pub(super) fn new(held: Held, qmp: Qmp, shape: (Shape, File, Arc<Digests>)) -> Self {
         Self { held, qmp: Mutex::new(Some(qmp)), shape: Some(shape) }
     }
 
@@ -89,24 +90,28 @@ impl Machine for QemuMachine {
             return Err(VmmError::NotBlank);
         }
         let mut qmp = lock(&self.qmp);
-        let (Some(qmp), Some((shape, root))) = (qmp.as_mut(), &self.shape) else {
+        let (Some(qmp), Some((shape, root, digests))) = (qmp.as_mut(), &self.shape) else {
             return Err(VmmError::Adopted);
         };
-        let mut shape = shape.clone();
-        shape.add_root(root)?;
+        let root = digests.of(root).map_err(VmmError::file("read", "the root disk"))?;
+        let shape = Shape { root: Some(root), ..shape.clone() };
         // Nobody can start it from here on.
         drop(channel);
         let new = to.with_extension("new");
-        let file = File::create(&new).map_err(VmmError::file("make", &new))?;
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(&new).map_err(VmmError::file("make", &new))?;
         qmp.ask("stop", None)?;
         qmp.ask("migrate-set-parameters", Some(json!({"max-bandwidth": 1u64 << 40})))?;
         qmp.hand_over("snapshot", file.as_fd())?;
         qmp.ask("migrate", Some(json!({"uri": "fd:snapshot"})))?;
         qmp.finish_migration(STORE)?;
         file.sync_all().map_err(VmmError::file("write", &new))?;
+        let mut stored = Stored::of(shape);
+        stored.add(&file, |file| digests.of(file)).map_err(VmmError::file("read", &new))?;
         fs::rename(&new, to).map_err(VmmError::file("rename", &new))?;
         // Last: a snapshot without its record is none.
-        record::write(&to.with_extension("json"), &shape)?;
+        record::write(&to.with_extension("json"), &stored)?;
         self.kill().map(drop)
     }
 }

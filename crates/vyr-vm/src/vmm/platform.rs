@@ -94,6 +94,9 @@ impl Platform {
     /// # Errors
     /// A file is missing, or not the one that is described.
     pub fn open(directory: &Path) -> Result<Self, PlatformError> {
+        // A VMM works elsewhere.
+        let directory = &std::path::absolute(directory)
+            .map_err(|source| PlatformError::Read { path: directory.to_owned(), source })?;
         let path = directory.join("guest.json");
         let bad = |why: String| PlatformError::Description { path: path.clone(), why };
         let read = |path: &Path| {

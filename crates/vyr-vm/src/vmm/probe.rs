@@ -52,7 +52,7 @@ impl Probe {
             memory_bytes: MEMORY_MIN,
             vcpus: 1,
             scratch_bytes: None,
-            tap: None,
+            card: None,
             user: self.user,
             cgroup: None,
             snapshot: None,

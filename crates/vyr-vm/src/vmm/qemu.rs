@@ -13,21 +13,24 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
+use vyr_base::Digest;
 
-use super::command::{self, CHANNEL, CONSOLE_SOCKET, Inherited, PROGRAM, RUN, SCRATCH};
+use super::command::{self, CHANNEL, CONSOLE_SOCKET, Inherited, Own, PROGRAM, RUN, SCRATCH};
+use super::digests::Digests;
 use super::guard::Guard;
 use super::held::Held;
 use super::machine::QemuMachine;
 use super::process::{SPAWNING, started};
 use super::qmp::Qmp;
-use super::record::{self, Running, Shape};
+use super::record::{self, Running, Shape, Stored};
 use super::{
-    Accelerator, Capabilities, Cgroups, Spec, Vmm, VmmError, check::check, console, disk, probe,
+    Accelerator, Capabilities, Cgroups, Link, Spec, Vmm, VmmError, check::check, console, disk,
+    probe,
 };
 
 /// What a VMM needs beside its guest's memory: measured 75 MiB above it with emulation
@@ -44,6 +47,7 @@ pub struct Qemu {
     accelerator: OnceLock<Accelerator>,
     probe: Option<probe::Probe>,
     cgroups: OnceLock<Result<Cgroups, String>>,
+    digests: Arc<Digests>,
 }
 
 impl Qemu {
@@ -65,9 +69,8 @@ impl Qemu {
         directory: PathBuf,
         user: Option<(u32, u32)>,
     ) -> Result<Self, VmmError> {
-        let (version, accelerator) = (version()?, OnceLock::new());
         let probe = Some(probe::Probe { platform, directory, user });
-        Ok(Self { version, accelerator, probe, cgroups: OnceLock::new() })
+        Ok(Self { probe, ..Self::of(version()?, OnceLock::new()) })
     }
 
     /// With cgroups that were found before; without this they are looked for, which takes root.
@@ -94,9 +97,40 @@ impl Qemu {
 
     /// With a given accelerator, for the probe.
     pub(super) fn with(version: &str, accelerator: Accelerator) -> Self {
-        let accelerator = OnceLock::from(accelerator);
-        let cgroups = OnceLock::new();
-        Self { version: version.to_owned(), accelerator, probe: None, cgroups }
+        Self::of(version.to_owned(), OnceLock::from(accelerator))
+    }
+
+    fn of(version: String, accelerator: OnceLock<Accelerator>) -> Self {
+        let (cgroups, digests) = (OnceLock::new(), Arc::default());
+        Self { version, accelerator, probe: None, cgroups, digests }
+    }
+
+    /// The name of the kind of machine that this makes: a snapshot of one is for all of that kind, and
+    /// for no other. The root disk is read, unless it was before and has not changed.
+    ///
+    /// # Errors
+    /// The root disk cannot be read.
+    pub fn kind(&self, spec: &Spec) -> Result<Digest, VmmError> {
+        self.shape(spec)?.name()
+    }
+
+    /// All but what is on the root disk.
+    fn outside(&self, spec: &Spec) -> Result<Shape, VmmError> {
+        let seen = command::seen(spec, self.accelerator(), &Own::default()).join("\0");
+        Shape::of(spec, &self.version, self.accelerator(), &seen)
+    }
+
+    fn shape(&self, spec: &Spec) -> Result<Shape, VmmError> {
+        let root = self.digests.of(&spec.root).map_err(VmmError::file("read", "the root disk"))?;
+        Ok(Shape { root: Some(root), ..self.outside(spec)? })
+    }
+
+    /// A snapshot, if it is one of this kind of machine and as it was stored.
+    fn stored(&self, shape: &Shape, path: &Path) -> Result<File, VmmError> {
+        let stored = Stored::fitting(path, shape)?;
+        let file = File::open(path).map_err(VmmError::file("read", path))?;
+        stored.check(&[(&file, path)], |file| self.digests.of(file))?;
+        Ok(file)
     }
 
     fn spawn(
@@ -110,9 +144,9 @@ impl Qemu {
         let handed = Handed::of(spec, directory)?;
         let mut command = command::command(spec, self.accelerator(), handed.numbers());
         command.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped()).process_group(0);
-        match &spec.tap {
-            None => command.stdout(Stdio::null()),
-            Some((tap, _)) => {
+        match &spec.card {
+            None | Some((Link::Nowhere, _)) => command.stdout(Stdio::null()),
+            Some((Link::Tap(tap), _)) => {
                 command.stdout(tap.try_clone().map_err(VmmError::file("hand over", "the TAP"))?)
             }
         };
@@ -171,15 +205,22 @@ impl Vmm for Qemu {
     fn start(&self, spec: Spec, directory: &Path) -> Result<QemuMachine, VmmError> {
         check(&spec)?;
         let root = spec.root.try_clone().map_err(VmmError::file("hold", "the root disk"))?;
-        let shape = Shape::to_start(&spec, &self.version, self.accelerator())?;
+        let (shape, stored) = match &spec.snapshot {
+            None => (self.outside(&spec)?, None),
+            Some(path) => {
+                let shape = self.shape(&spec)?;
+                let stored = self.stored(&shape, path)?;
+                (shape, Some(stored))
+            }
+        };
         let group = super::cgroup::group_of(self.cgroups(), &spec, OVERHEAD_BYTES)?;
         let (child, stream) = self.spawn(&spec, directory, group.as_ref())?;
         let guard = Guard::new(child, directory)?;
         let pid = guard.pid();
-        match begin(&spec, directory, pid, stream, group.as_ref()) {
+        match begin(stored.as_ref(), directory, pid, stream, group.as_ref()) {
             Ok(qmp) => {
                 let held = Held::started(directory, RECORD, guard, group)?;
-                Ok(QemuMachine::new(held, qmp, (shape, root)))
+                Ok(QemuMachine::new(held, qmp, (shape, root, Arc::clone(&self.digests))))
             }
             Err(error) => Err(guard.explain(error)),
         }
@@ -195,7 +236,7 @@ pub(super) const RECORD: &str = "machine.json";
 
 /// From the first word to the running guest.
 fn begin(
-    spec: &Spec,
+    stored: Option<&File>,
     directory: &Path,
     pid: u32,
     stream: UnixStream,
@@ -207,8 +248,7 @@ fn begin(
         group.enter(pid)?;
     }
     qmp.ask("x-exit-preconfig", None)?;
-    if let Some(snapshot) = &spec.snapshot {
-        let file = File::open(snapshot).map_err(VmmError::file("read", snapshot))?;
+    if let Some(file) = stored {
         qmp.hand_over("snapshot", file.as_fd())?;
         qmp.ask("migrate-incoming", Some(json!({"uri": "fd:snapshot"})))?;
         qmp.finish_migration(RESTORE)?;

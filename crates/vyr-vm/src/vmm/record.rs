@@ -1,17 +1,20 @@
 //! What is on disk of a machine and of a snapshot: enough to find one again, and to refuse a wrong one.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use vyr_base::Digest;
 
 use super::{Accelerator, Spec, VmmError};
 
-/// The version of both records.
+/// Of the record of a running machine.
 const VERSION: u32 = 1;
+
+/// Of the record of a snapshot. Version 1 was no more than a shape.
+const STORED_VERSION: u32 = 2;
 
 /// Bytes of a record.
 const BYTES_MAX: u64 = 64 << 10;
@@ -32,19 +35,42 @@ pub(super) struct Running {
     pub(super) root: Option<PathBuf>,
 }
 
-/// Of a snapshot: everything in which a machine that is restored has to be the same.
+/// Of a snapshot. What is stored is what was written, and fits machines of one shape.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    version: u32,
+    shape: Shape,
+    /// In the driver's order: the one that gives the snapshot its name is the first.
+    files: Vec<StoredFile>,
+}
+
+/// One file of a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFile {
+    bytes: u64,
+    digest: Digest,
+}
+
+/// Everything in which a machine that is restored has to be the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shape {
-    pub(super) version: u32,
     pub(super) vmm: String,
     pub(super) accelerator: String,
+    /// The host's boot: after the next one its processor, which the guest sees or keeps time by, may be
+    /// another.
+    pub(super) boot_id: String,
     pub(super) platform: String,
-    pub(super) root: String,
+    pub(super) root: Option<Digest>,
     pub(super) memory_bytes: u64,
     pub(super) vcpus: u8,
     pub(super) scratch_bytes: Option<u64>,
     pub(super) card: bool,
+    /// Of everything the guest sees of its machine, so that another version of this program that makes
+    /// other machines knows it.
+    pub(super) devices: Digest,
 }
 
 impl Running {
@@ -54,69 +80,102 @@ impl Running {
     }
 }
 
-impl Shape {
-    /// All but the root disk's digest, for which the whole of it has to be read.
-    fn of(spec: &Spec, vmm: &str, accelerator: &Accelerator) -> Self {
-        Self {
-            version: VERSION,
-            vmm: vmm.to_owned(),
-            accelerator: accelerator.word().to_owned(),
-            platform: spec.platform.digest.to_string(),
-            root: String::new(),
-            memory_bytes: spec.memory_bytes,
-            vcpus: spec.vcpus,
-            scratch_bytes: spec.scratch_bytes,
-            card: spec.tap.is_some(),
+impl Stored {
+    /// Without files.
+    pub(super) fn of(shape: Shape) -> Self {
+        Self { version: STORED_VERSION, shape, files: Vec::new() }
+    }
+
+    /// One more file, as it is now.
+    pub(super) fn add(
+        &mut self,
+        file: &File,
+        digest: impl FnOnce(&File) -> io::Result<Digest>,
+    ) -> io::Result<()> {
+        let (bytes, digest) = (file.metadata()?.len(), digest(file)?);
+        self.files.push(StoredFile { bytes, digest });
+        Ok(())
+    }
+
+    /// The record of a snapshot that is for machines of this shape.
+    pub(super) fn fitting(snapshot: &Path, shape: &Shape) -> Result<Self, VmmError> {
+        let path = snapshot.with_extension("json");
+        let stored: Self = read(&path)?;
+        if stored.version != STORED_VERSION {
+            let why = format!("its version is {}", stored.version);
+            return Err(VmmError::Record { path, why });
+        }
+        match shape.difference(&stored.shape) {
+            Some(field) => Err(VmmError::Snapshot(format!("its {field} differs"))),
+            None => Ok(stored),
         }
     }
 
-    /// Of a machine that is to be started; a snapshot that it starts from has to be of the same.
-    pub(super) fn to_start(
+    /// Whether these are its files, byte for byte as they were stored.
+    pub(super) fn check(
+        &self,
+        files: &[(&File, &Path)],
+        digest: impl Fn(&File) -> io::Result<Digest>,
+    ) -> Result<(), VmmError> {
+        for (number, (file, path)) in files.iter().enumerate() {
+            let read = || VmmError::file("read", *path);
+            let bytes = file.metadata().map_err(read())?.len();
+            // One of another size need not be read.
+            let stored = self.files.get(number).filter(|stored| stored.bytes == bytes);
+            let whole = match stored {
+                Some(stored) => digest(file).map_err(read())? == stored.digest,
+                None => false,
+            };
+            if !whole {
+                return Err(VmmError::Damaged(path.to_path_buf()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shape {
+    /// All but the root disk's digest, for which the whole of it may have to be read. `seen`: everything
+    /// that the guest sees of its machine, in the driver's words.
+    pub(super) fn of(
         spec: &Spec,
         vmm: &str,
         accelerator: &Accelerator,
+        seen: &str,
     ) -> Result<Self, VmmError> {
-        let mut shape = Self::of(spec, vmm, accelerator);
-        if let Some(snapshot) = &spec.snapshot {
-            let of: Self = read(&snapshot.with_extension("json"))?;
-            shape.add_root(&spec.root)?;
-            if let Some(field) = shape.difference(&of) {
-                return Err(VmmError::Snapshot(format!("its {field} differs")));
-            }
-        }
-        Ok(shape)
+        Ok(Self {
+            vmm: vmm.to_owned(),
+            accelerator: accelerator.word().to_owned(),
+            boot_id: boot_id()?,
+            platform: spec.platform.digest.to_string(),
+            root: None,
+            memory_bytes: spec.memory_bytes,
+            vcpus: spec.vcpus,
+            scratch_bytes: spec.scratch_bytes,
+            card: spec.card.is_some(),
+            devices: Digest::of(seen.as_bytes()),
+        })
     }
 
-    /// Reads the root disk, and leaves the descriptor where it was.
-    pub(super) fn add_root(&mut self, disk: &File) -> Result<(), VmmError> {
-        let (mut hasher, mut at) = (vyr_base::Hasher::new(), 0);
-        let mut bytes = vec![0; 256 << 10];
-        loop {
-            let count = disk.read_at(&mut bytes, at);
-            match count.map_err(VmmError::file("read", "the root disk"))? {
-                0 => break,
-                count => {
-                    hasher.update(&bytes[..count]);
-                    at += count as u64;
-                }
-            }
-        }
-        self.root = hasher.finish().to_string();
-        Ok(())
+    /// A name for it that no other shape has.
+    pub(super) fn name(&self) -> Result<Digest, VmmError> {
+        let text = serde_json::to_vec(self).map_err(|e| VmmError::Spec(e.to_string()))?;
+        Ok(Digest::of(&text))
     }
 
     /// In which field the other one differs.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
         let fields = [
-            (self.version == other.version, "version"),
             (self.vmm == other.vmm, "VMM"),
             (self.accelerator == other.accelerator, "accelerator"),
+            (self.boot_id == other.boot_id, "host's boot"),
             (self.platform == other.platform, "platform"),
             (self.root == other.root, "root disk"),
             (self.memory_bytes == other.memory_bytes, "memory"),
-            (self.vcpus == other.vcpus, "processors"),
+            (self.vcpus == other.vcpus, "number of processors"),
             (self.scratch_bytes == other.scratch_bytes, "scratch disk"),
             (self.card == other.card, "network card"),
+            (self.devices == other.devices, "set of devices"),
         ];
         fields.into_iter().find(|(same, _)| !same).map(|(_, name)| name)
     }

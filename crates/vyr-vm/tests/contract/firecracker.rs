@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use vyr_vm::vmm::{
-    Accelerator, Exit, Firecracker, FirecrackerMachine, Machine, Spec, Status, Vmm, VmmError,
+    Accelerator, Exit, Firecracker, FirecrackerMachine, Link, Machine, Spec, Status, Vmm, VmmError,
     open_tap,
 };
 
@@ -101,6 +102,7 @@ fn what_cannot_be_is_refused() {
     };
     wrong(Spec { vcpus: 33, ..kit.spec() }, &driver);
     wrong(Spec { mark: Some("x".repeat(65)), ..kit.spec() }, &driver);
+    wrong(Spec { card: Some((Link::Nowhere, [2, 0, 0, 0, 0, 9])), ..kit.spec() }, &driver);
     let (program, _) = programs().expect("it was there");
     let loose = Firecracker::new(&program, None).expect("it was there");
     assert!(loose.capabilities().no_own_user.is_some());
@@ -231,6 +233,44 @@ fn a_guest_is_stored_and_restored_where_it_was() {
 }
 
 #[test]
+fn what_is_restored_is_what_was_stored() {
+    let name = "firecracker::what_is_restored_is_what_was_stored";
+    let Some(driver) = driver(name) else { return };
+    let kit = Kit::new("booted", Then::Talk);
+    let machine = Ends(kit.start(&driver, kit.spec()));
+    kit.hears("booted..");
+    let snapshot = kit.path("snapshot");
+    machine.0.store(&snapshot).expect("stored");
+    let restored = || {
+        let spec = || Spec { snapshot: Some(snapshot.clone()), ..kit.spec() };
+        driver.prepare(&spec(), &kit.machine()).expect("prepared");
+        driver.start(spec(), &kit.machine())
+    };
+    // One bit of the machine's state, and one of the guest's memory.
+    for path in [snapshot.clone(), snapshot.with_extension("memory")] {
+        // The twin: as it was it is restored, once by once.
+        restored().expect("it is whole").kill().expect("killed");
+        let file = fs::File::options().read(true).write(true).open(&path).expect("ours");
+        let (mut byte, bytes) = ([0], file.metadata().expect("a file").len());
+        file.read_exact_at(&mut byte, bytes / 2).expect("it is longer");
+        file.write_all_at(&[byte[0] ^ 1], bytes / 2).expect("room");
+        let refused = restored().expect_err("a bit of it is another");
+        assert!(matches!(&refused, VmmError::Damaged(of) if *of == path), "{refused}");
+        file.write_all_at(&byte, bytes / 2).expect("room");
+        file.set_len(bytes + 1).expect("room");
+        let refused = restored().expect_err("it is longer");
+        assert!(matches!(&refused, VmmError::Damaged(of) if *of == path), "{refused}");
+        file.set_len(bytes).expect("ours");
+    }
+    // It is for a guest of this disk.
+    restored().expect("it is whole").kill().expect("killed");
+    fs::write(kit.path("root.img"), vec![1; 1 << 20]).expect("room");
+    let other = restored().expect_err("another disk");
+    assert_eq!(other.to_string(), "the snapshot is of another machine: its root disk differs");
+    assert!(kit.processes().is_empty());
+}
+
+#[test]
 fn a_guest_that_does_not_listen_is_no_channel() {
     let name = "firecracker::a_guest_that_does_not_listen_is_no_channel";
     let Some(driver) = driver(name) else { return };
@@ -284,8 +324,8 @@ fn a_card_is_one_that_stays_and_is_the_vmms() {
     let others = Tap::new(&device('b'), USER.0 + 1).expect("as the first");
     let kit = Kit::new("up", Then::Talk);
     let spec = |device: &str| {
-        let tap = Some((open_tap(device, None).expect("a TAP"), [2, 0, 0, 0, 0, 9]));
-        Spec { user: Some(USER), tap, ..kit.spec() }
+        let link = Link::Tap(open_tap(device, None).expect("a TAP"));
+        Spec { user: Some(USER), card: Some((link, [2, 0, 0, 0, 0, 9])), ..kit.spec() }
     };
     let machine = Ends(kit.start(&driver, spec(&ours.0)));
     kit.hears("up");

@@ -75,7 +75,7 @@ impl Kit {
             memory_bytes: MEMORY_MIN,
             vcpus: 1,
             scratch_bytes: None,
-            tap: None,
+            card: None,
             user: None,
             cgroup: None,
             snapshot: None,

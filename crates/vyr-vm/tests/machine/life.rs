@@ -1,7 +1,7 @@
 //! From the start of a workload to its end: codes, signals, stops, floods.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vyr_vm::channel::words::{End, Phase, Prestart, Stage};
 use vyr_vm::vmm::{Exit, Machine, Status};
@@ -73,6 +73,22 @@ fn a_stop_is_a_signal_and_then_the_end() {
     let exit = deaf.machine.stop(&deaf.channel, 15, Duration::from_millis(300)).expect("it stops");
     assert_eq!(exit, Exit::Code(0));
     assert_eq!(deaf.channel.phase(), Phase::Ended(End { signal: Some(9), ..END }));
+}
+
+#[test]
+fn a_guests_time_does_not_run_ahead() {
+    let _turn = turn();
+    let Some(place) = place("life::a_guests_time_does_not_run_ahead") else { return };
+    let guest = place.restored();
+    let tell = |name: &str| format!("read up idle < /proc/uptime; echo \"{name} $up\"");
+    let uptime = |name: &str| guest.line(name)[name.len()..].trim().parse::<f64>();
+    let begun = Instant::now();
+    guest.run(&format!("{}; sleep 3; {}; sleep 100000", tell("first"), tell("second")));
+    let (first, second) = (uptime("first "), uptime("second "));
+    // Whatever keeps a guest or its words waiting makes only this longer.
+    let outside = begun.elapsed().as_secs_f64();
+    let inside = second.expect("seconds") - first.expect("seconds");
+    assert!(inside >= 2.9 && inside < outside * 1.01, "{inside} s inside, {outside} s outside");
 }
 
 #[test]

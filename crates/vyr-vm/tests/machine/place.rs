@@ -159,7 +159,7 @@ impl Place {
             memory_bytes: MEMORY_MIN,
             vcpus: 1,
             scratch_bytes: Some(SCRATCH),
-            tap: None,
+            card: None,
             user: None,
             cgroup: None,
             snapshot: Some(self.snapshot.clone()),

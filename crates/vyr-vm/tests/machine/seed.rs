@@ -1,5 +1,9 @@
 //! Two guests of one snapshot are two guests.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 use vyr_vm::channel::words::Phase;
 use vyr_vm::vmm::{Machine, Vmm, VmmError};
 
@@ -71,4 +75,57 @@ fn a_snapshot_is_for_machines_of_its_kind() {
     let refused = driver.start(spec, directory.path()).expect_err("another size");
     assert!(matches!(refused, VmmError::Snapshot(_)), "{refused}");
     assert_eq!(refused.to_string(), "the snapshot is of another machine: its memory differs");
+    // A disk is what it holds, whatever it is called, and also if it was another a moment ago.
+    let disk = directory.path().join("disk");
+    fs::copy(&place.root, &disk).expect("room");
+    let spec = || vyr_vm::vmm::Spec { root: File::open(&disk).expect("ours"), ..place.spec() };
+    let kind = driver.kind(&place.spec()).expect("it is read");
+    assert_eq!(driver.kind(&spec()).expect("it is read"), kind);
+    let mut byte = [0];
+    let file = File::options().read(true).write(true).open(&disk).expect("ours");
+    file.read_exact_at(&mut byte, 5000).expect("it is longer");
+    file.write_all_at(&[!byte[0]], 5000).expect("room");
+    assert_ne!(driver.kind(&spec()).expect("it is read"), kind);
+    driver.prepare(&spec(), directory.path()).expect("prepared");
+    let refused = driver.start(spec(), directory.path()).expect_err("another disk");
+    assert_eq!(refused.to_string(), "the snapshot is of another machine: its root disk differs");
+}
+
+/// A copy of the snapshot with its record.
+fn copy(from: &Path, to: &Path) -> std::path::PathBuf {
+    for end in ["snapshot", "json"] {
+        fs::copy(from.with_extension(end), to.with_extension(end)).expect("room");
+    }
+    to.with_extension("snapshot")
+}
+
+#[test]
+fn what_is_restored_is_what_was_stored() {
+    let _turn = turn();
+    let Some(place) = place("seed::what_is_restored_is_what_was_stored") else { return };
+    let directory = tempfile::tempdir().expect("room");
+    let (driver, machine) = (driver(), directory.path().join("machine"));
+    let start = |snapshot: &Path| {
+        let spec = || vyr_vm::vmm::Spec { snapshot: Some(snapshot.to_owned()), ..place.spec() };
+        driver.prepare(&spec(), &machine).expect("prepared");
+        driver.start(spec(), &machine)
+    };
+    let snapshot = copy(&place.snapshot, &directory.path().join("blank"));
+    // The twin: an honest copy runs.
+    start(&snapshot).expect("it is whole").kill().expect("killed");
+    let file = File::options().read(true).write(true).open(&snapshot).expect("ours");
+    let bytes = file.metadata().expect("a file").len();
+    let middle = bytes / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).expect("it is longer");
+    file.write_all_at(&[byte[0] ^ 1], middle).expect("room");
+    let refused = start(&snapshot).expect_err("a bit of it is another");
+    assert!(matches!(refused, VmmError::Damaged(_)), "{refused}");
+    file.write_all_at(&byte, middle).expect("room");
+    file.set_len(bytes - 1).expect("ours");
+    let refused = start(&snapshot).expect_err("it is cut");
+    assert!(matches!(refused, VmmError::Damaged(_)), "{refused}");
+    fs::write(snapshot.with_extension("json"), "{}").expect("ours");
+    let refused = start(&snapshot).expect_err("it has no record");
+    assert!(matches!(refused, VmmError::Record { .. }), "{refused}");
 }

@@ -274,7 +274,7 @@ class Slot(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., release: _Optional[str] = ..., because: _Optional[str] = ..., because_word: _Optional[str] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ...) -> None: ...
 
 class Instance(_message.Message):
-    __slots__ = ("instance", "slot", "release", "image_digest", "state", "since_ms", "restarts", "reason", "said", "serving", "address")
+    __slots__ = ("instance", "slot", "release", "image_digest", "state", "since_ms", "restarts", "reason", "said", "serving", "address", "began", "began_why")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +286,8 @@ class Instance(_message.Message):
     SAID_FIELD_NUMBER: _ClassVar[int]
     SERVING_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_WHY_FIELD_NUMBER: _ClassVar[int]
     instance: str
     slot: str
     release: str
@@ -297,7 +299,9 @@ class Instance(_message.Message):
     said: str
     serving: bool
     address: str
-    def __init__(self, instance: _Optional[str] = ..., slot: _Optional[str] = ..., release: _Optional[str] = ..., image_digest: _Optional[str] = ..., state: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., said: _Optional[str] = ..., serving: bool = ..., address: _Optional[str] = ...) -> None: ...
+    began: str
+    began_why: str
+    def __init__(self, instance: _Optional[str] = ..., slot: _Optional[str] = ..., release: _Optional[str] = ..., image_digest: _Optional[str] = ..., state: _Optional[str] = ..., since_ms: _Optional[int] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., said: _Optional[str] = ..., serving: bool = ..., address: _Optional[str] = ..., began: _Optional[str] = ..., began_why: _Optional[str] = ...) -> None: ...
 
 class ReadLogRequest(_message.Message):
     __slots__ = ("target", "follow")

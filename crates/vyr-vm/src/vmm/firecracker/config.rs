@@ -21,6 +21,25 @@ const CARD: &str = "eth0";
 
 /// What is put where, in this order, for a boot.
 pub(super) fn boot(spec: &Spec, card: Option<&Card>) -> Vec<(String, Value)> {
+    let mut all = machine(spec);
+    if let Some(card) = card {
+        let body = json!({
+            "iface_id": CARD,
+            "guest_mac": card.mac(),
+            "host_dev_name": card.name(),
+        });
+        all.push((format!("/network-interfaces/{CARD}"), body));
+    }
+    all
+}
+
+/// Everything that the guest sees of its machine, but whether it has a card: a shape says that, and a
+/// guest sets its card's address itself.
+pub(super) fn seen(spec: &Spec) -> String {
+    Value::from_iter(machine(spec)).to_string()
+}
+
+fn machine(spec: &Spec) -> Vec<(String, Value)> {
     let put = |path: &str, body| (path.to_owned(), body);
     let mut all = vec![
         put(
@@ -44,14 +63,6 @@ pub(super) fn boot(spec: &Spec, card: Option<&Card>) -> Vec<(String, Value)> {
     ];
     if spec.scratch_bytes.is_some() {
         all.push(put("/drives/scratch", drive("scratch", SCRATCH, false)));
-    }
-    if let Some(card) = card {
-        let body = json!({
-            "iface_id": CARD,
-            "guest_mac": card.mac(),
-            "host_dev_name": card.name(),
-        });
-        all.push((format!("/network-interfaces/{CARD}"), body));
     }
     all
 }

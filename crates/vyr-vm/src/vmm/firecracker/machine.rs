@@ -11,8 +11,8 @@ use rustix::fs::OFlags;
 use vyr_channel::Phase;
 
 use super::super::held::{Held, lock};
-use super::super::record::{self, Shape};
-use super::super::{Exit, Machine, Status, VmmError};
+use super::super::record::{self, Shape, Stored};
+use super::super::{Exit, Machine, Status, VmmError, digests};
 use super::api::Api;
 use super::place::{NEW_MEMORY, NEW_STATE, follow_console, memory_of};
 use super::{RECORD, config, vsock};
@@ -64,24 +64,27 @@ impl FirecrackerMachine {
         let (Some(api), Some((shape, disk))) = (api.as_mut(), &self.shape) else {
             return Err(VmmError::Adopted);
         };
-        let mut shape = shape.clone();
-        shape.add_root(disk)?;
+        let root = digests::anew(disk).map_err(VmmError::file("read", "the root disk"))?;
+        let mut stored = Stored::of(Shape { root: Some(root), ..shape.clone() });
         api.ask("PATCH", "/vm", &config::pause())?;
         api.ask("PUT", "/snapshot/create", &config::store())?;
         // From here on nobody changes what it stored.
         self.kill()?;
-        self.take(NEW_MEMORY, &memory_of(to))?;
-        self.take(NEW_STATE, to)?;
+        // In the order in which they are looked at.
+        for (name, to) in [(NEW_STATE, to), (NEW_MEMORY, &memory_of(to))] {
+            let file = self.take(name, to)?;
+            stored.add(&file, digests::anew).map_err(VmmError::file("read", to))?;
+        }
         // Last: a snapshot without its record is none.
-        record::write(&to.with_extension("json"), &shape)
+        record::write(&to.with_extension("json"), &stored)
     }
 
     /// Makes a file of the VMM's ours. It was the VMM's to put anything there, and to keep it under
     /// another name, too.
-    fn take(&self, name: &str, to: &Path) -> Result<(), VmmError> {
+    fn take(&self, name: &str, to: &Path) -> Result<File, VmmError> {
         let from = self.root.join(name);
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let ours = || -> io::Result<()> {
+        let ours = || -> io::Result<File> {
             let file = OpenOptions::new().read(true).custom_flags(flags).open(&from)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() || metadata.nlink() != 1 {
@@ -92,7 +95,8 @@ impl FirecrackerMachine {
             // For the user of the next machine; the directory says who comes here.
             file.set_permissions(fs::Permissions::from_mode(0o644))?;
             file.sync_all()?;
-            fs::rename(&from, to)
+            fs::rename(&from, to)?;
+            Ok(file)
         };
         ours().map_err(VmmError::file("take", &from))
     }

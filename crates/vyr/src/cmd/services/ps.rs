@@ -44,6 +44,10 @@ struct InstanceOf<'a> {
     serving: bool,
     restarts: u32,
     for_ms: u64,
+    /// `booted` or `restored`; null: its machine never ran, or that is not known any more.
+    began: Option<&'a str>,
+    /// Why it booted though it might have been restored.
+    began_why: Option<&'a str>,
 }
 
 fn some(text: &str) -> Option<&str> {
@@ -125,6 +129,8 @@ fn listed<'a>(
         serving: of.serving,
         restarts: of.restarts,
         for_ms: of_node.now_ms.saturating_sub(of.since_ms),
+        began: some(&of.began),
+        began_why: some(&of.began_why),
     };
     let slot = |of: &&'a Slot| SlotOf {
         slot: &of.slot,
@@ -156,10 +162,14 @@ fn explain(slot: &Slot, now_ms: u64) {
         let lasts = lasts(now_ms.saturating_sub(of.since_ms));
         let serving = if of.serving { ", serving" } else { "" };
         let release = short(&of.release);
+        let began = some(&of.began).map(|word| format!(", {word}")).unwrap_or_default();
         output::print(format!(
-            "  running  {} {release}: {} for {lasts}{serving}",
+            "  running  {} {release}: {} for {lasts}{serving}{began}",
             of.instance, of.state
         ));
+        if let Some(why) = some(&of.began_why) {
+            output::print(format!("  booted   {}", output::visible(why)));
+        }
     }
     for of in ended {
         let said = some(&of.said).map(|said| format!(": {}", output::visible(said)));
