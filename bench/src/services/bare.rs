@@ -22,7 +22,7 @@ use vyr_vm::channel::words::{Network, Phase, Process, Route, Start};
 use vyr_vm::channel::{Channel, ChannelError, fresh};
 use vyr_vm::vmm::{
     Accelerator, Capabilities, Link, Machine, Platform, Qemu, QemuMachine, Spec, Vmm, make_scratch,
-    open_tap,
+    open_tap, rate_khz,
 };
 
 use super::http::until_answered;
@@ -136,9 +136,11 @@ impl Bare {
     /// The command line, with nothing that the machine does not need.
     fn typed(&self, directory: &Path) -> Result<Command> {
         let accelerator = self.can().accelerator;
+        let khz = rate_khz().context("this host has no time stamp counter")?;
+        let emulated = format!(" {RATE}{khz} tsc=reliable no_timer_check");
         let (cpu, append) = match accelerator {
             Accelerator::Kvm => ("host", ""),
-            Accelerator::Tcg(_) => ("max", " tsc_early_khz=1000000 no_timer_check"),
+            Accelerator::Tcg(_) => ("max", emulated.as_str()),
         };
         let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
         let file = |name: &str| directory.join(name).display().to_string();
@@ -296,11 +298,17 @@ pub(super) fn arguments_of(pid: u32) -> Result<Vec<String>> {
     Ok(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
+/// Measured anew by each process, so that it differs a little.
+const RATE: &str = "tsc_early_khz=";
+
 /// Refuses two machines that are not the same.
 fn is_same(one: &[String], other: &[String]) -> Result<()> {
     let value = |of: &[String], option: &str| {
         let at = of.iter().position(|word| word == option);
-        at.and_then(|at| of.get(at + 1).cloned())
+        let value = at.and_then(|at| of.get(at + 1))?;
+        let rate = |word: &str| word.strip_prefix(RATE).and_then(|khz| khz.parse::<u64>().ok());
+        let word = |word| if rate(word).is_some() { RATE } else { word };
+        Some(value.split(' ').map(word).collect::<Vec<_>>().join(" "))
     };
     for option in OPTIONS {
         let (one, other) = (value(one, option), value(other, option));
@@ -330,6 +338,17 @@ mod tests {
         let error = is_same(&line("128M"), &line("256M")).expect_err("more memory");
         assert!(error.to_string().contains("-m is Some(\"128M\")"), "{error}");
         assert!(is_same(&[], &[]).is_err(), "nothing is not the same machine");
+    }
+
+    #[test]
+    fn a_rate_that_was_measured_twice_is_one() {
+        let line = |append: &str| -> Vec<String> {
+            OPTIONS.iter().flat_map(|option| [(*option).to_owned(), append.to_owned()]).collect()
+        };
+        assert!(is_same(&line("a tsc_early_khz=1 b"), &line("a tsc_early_khz=22 b")).is_ok());
+        for other in ["a b", "a tsc_early_khz=x b", "a tsc_early_khz=1 c"] {
+            assert!(is_same(&line("a tsc_early_khz=1 b"), &line(other)).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use cgroup::Cgroups;
+pub use counter::rate_khz;
 pub use disk::{DiskError, make_scratch};
 pub use error::VmmError;
 pub use firecracker::{Firecracker, FirecrackerMachine};

@@ -14,8 +14,9 @@ const APART: Duration = Duration::from_millis(50);
 /// Somebody else may run in the middle of a reading. Of so many the closest counts.
 const READINGS: usize = 20;
 
-/// In kHz, measured once; `None` on a host without such a counter.
-pub(super) fn rate_khz() -> Option<u64> {
+/// The rate of the host's time stamp counter in kHz, measured once in a process's life, which takes 50 ms;
+/// `None` on a host without such a counter.
+pub fn rate_khz() -> Option<u64> {
     static RATE: OnceLock<Option<u64>> = OnceLock::new();
     *RATE.get_or_init(|| {
         let (first, begun) = reading()?;
