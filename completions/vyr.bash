@@ -238,6 +238,9 @@ _vyr() {
             vyr__subcmd__ingress,check)
                 cmd="vyr__subcmd__ingress__subcmd__check"
                 ;;
+            vyr__subcmd__ingress,cut)
+                cmd="vyr__subcmd__ingress__subcmd__cut"
+                ;;
             vyr__subcmd__ingress,status)
                 cmd="vyr__subcmd__ingress__subcmd__status"
                 ;;
@@ -1737,7 +1740,7 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__ingress)
-            opts="-h --config --data-dir --json --help check apply status"
+            opts="-h --config --data-dir --json --help check apply cut status"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1777,6 +1780,24 @@ _vyr() {
             return 0
             ;;
         vyr__subcmd__ingress__subcmd__check)
+            opts="-h --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__ingress__subcmd__cut)
             opts="-h --data-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

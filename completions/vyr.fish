@@ -486,19 +486,23 @@ complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcomma
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l next -d 'The key that takes over, beside the one in use: with the plan that names it'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand server; and __fish_seen_subcommand_from key" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -l config -d 'Its configuration' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -l json -d 'Print one JSON object on stdout and nothing else there'
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -f -a "check" -d 'Say whether a configuration is good, with every fault of it'
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -f -a "apply" -d 'Have the ingress that runs use a configuration, without dropping a connection'
-complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply status" -f -a "status" -d 'Show the listeners, routes and counters of the ingress that runs'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -l config -d 'Its configuration' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -f -a "check" -d 'Say whether a configuration is good, with every fault of it'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -f -a "apply" -d 'Have the ingress that runs use a configuration, without dropping a connection'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -f -a "cut" -d 'End every connection to hosts that are gone, and would never say so'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and not __fish_seen_subcommand_from check apply cut status" -f -a "status" -d 'Show the listeners, routes and counters of the ingress that runs'
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from check" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from check" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from apply" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from apply" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from cut" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from cut" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from cut" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from status" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand ingress; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -952,6 +952,16 @@ _arguments "${_arguments_options[@]}" : \
 ':file -- The configuration; it names the control socket:_files' \
 && ret=0
 ;;
+(cut)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- The configuration, which names the control socket:_files' \
+'*::hosts -- Addresses of hosts, without ports:_default' \
+&& ret=0
+;;
 (status)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -1869,6 +1879,7 @@ _vyr__subcmd__ingress_commands() {
     local commands; commands=(
 'check:Say whether a configuration is good, with every fault of it' \
 'apply:Have the ingress that runs use a configuration, without dropping a connection' \
+'cut:End every connection to hosts that are gone, and would never say so' \
 'status:Show the listeners, routes and counters of the ingress that runs' \
     )
     _describe -t commands 'vyr ingress commands' commands "$@"
@@ -1882,6 +1893,11 @@ _vyr__subcmd__ingress__subcmd__apply_commands() {
 _vyr__subcmd__ingress__subcmd__check_commands() {
     local commands; commands=()
     _describe -t commands 'vyr ingress check commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__ingress__subcmd__cut_commands] )) ||
+_vyr__subcmd__ingress__subcmd__cut_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr ingress cut commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__ingress__subcmd__status_commands] )) ||
 _vyr__subcmd__ingress__subcmd__status_commands() {

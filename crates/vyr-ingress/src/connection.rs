@@ -15,7 +15,7 @@
 //!
 //! Not here: waiting and time (`worker`), moving bytes (`flow`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -176,6 +176,28 @@ impl Connection {
             Stage::Hello(..) => self.refuse(Refusal::HelloLate),
             Stage::Connecting { .. } => self.next_backend(now),
             Stage::Carrying => self.break_off(End::Idle),
+        }
+    }
+
+    /// The backend it has, or tries.
+    pub(crate) fn host(&self) -> Option<IpAddr> {
+        self.taken.as_ref().map(|taken| taken.address().ip())
+    }
+
+    /// Its backend's host is gone, and will never say so.
+    pub(crate) fn lost(&mut self, now: Instant) -> Next {
+        let said_all = self.backend.as_ref().is_some_and(|side| side.hung);
+        match &self.stage {
+            Stage::Hello(..) => Next::Wait,
+            Stage::Connecting { .. } => self.next_backend(now),
+            // It had ended in order, and the client has all of it.
+            Stage::Carrying if self.down.is_shut() => {
+                self.ticket.ended(End::Done);
+                Next::Close
+            }
+            // What it said before its end is here, and on its way.
+            Stage::Carrying if said_all => Next::Wait,
+            Stage::Carrying => self.break_off(End::Broken),
         }
     }
 

@@ -3,17 +3,19 @@
 //! ```text
 //! asker: {"version":1,"ask":"status"}\n  <end>
 //! asker: {"version":1,"ask":"apply"}\n  the exact configuration  <end>   descriptors of new listeners
-//! answer: one JSON object and a newline: "status", "applied", or "refused" with the reason
+//! asker: {"version":1,"ask":"cut"}\n  a list of addresses  <end>
+//! answer: one JSON object and a newline: "status", "applied", "cut", or "refused" with the reason
 //! ```
 //!
 //! One request a connection, one connection at a time, each bounded in bytes, descriptors and time.
 //! Only root and the user who started the ingress are answered: the socket file says so, and the
 //! kernel is asked again who is there.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -50,6 +52,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 pub(crate) enum Request {
     Status,
     Apply { config: Vec<u8>, descriptors: Vec<OwnedFd> },
+    Cut { hosts: BTreeSet<IpAddr> },
 }
 
 #[derive(Deserialize)]
@@ -137,6 +140,11 @@ impl Control {
             (VERSION, "status") if config.is_empty() && descriptors.is_empty() => {
                 Ok(Request::Status)
             }
+            (VERSION, "cut") if descriptors.is_empty() => {
+                let hosts: BTreeSet<IpAddr> =
+                    serde_json::from_slice(&config).map_err(|_| RequestError::Hosts)?;
+                Ok(Request::Cut { hosts })
+            }
             (VERSION, "apply") => Ok(Request::Apply { config, descriptors }),
             _ => Err(RequestError::Unknown),
         }
@@ -183,6 +191,8 @@ fn receive(stream: &UnixStream) -> Result<(Vec<u8>, Vec<OwnedFd>), RequestError>
 enum RequestError {
     #[error("this is no request that version {VERSION} of the control socket knows")]
     Unknown,
+    #[error("what is to be cut is no list of addresses")]
+    Hosts,
     #[error("the request is too long")]
     TooLong,
     #[error("the request did not come within {} s", REQUEST_TIME_MAX.as_secs())]
@@ -196,7 +206,7 @@ enum RequestError {
 impl Problem for RequestError {
     fn category(&self) -> Category {
         match self {
-            Self::Unknown | Self::TooLong => Category::Usage,
+            Self::Unknown | Self::Hosts | Self::TooLong => Category::Usage,
             Self::Late | Self::Read(_) => Category::Transient,
             Self::NotYours => Category::Auth,
         }
@@ -337,6 +347,40 @@ pub fn hand_over(
     ask(&config.control, "apply", bytes, &descriptors, "applied")
 }
 
+/// Has the ingress at `path` end every connection to these hosts, whatever its port: they are gone, and
+/// would never say so. What a backend had said to its end still reaches its client. Returns how many
+/// connections that were.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub fn cut(path: &Path, hosts: &[IpAddr]) -> Result<u64, ControlError> {
+    let body = serde_json::to_vec(hosts).unwrap_or_else(|_| unreachable!("addresses are text"));
+    let cut = ask(path, "cut", &body, &[], "cut")?;
+    cut["connections"].as_u64().ok_or_else(|| ControlError::Garbled(path.display().to_string()))
+}
+
+/// The process of the ingress at `path`. It is not disturbed.
+///
+/// # Errors
+/// Nobody listens there, or somebody else.
+pub fn pid(path: &Path) -> Result<u32, ControlError> {
+    Ok(reach(path)?.1)
+}
+
+/// A way to the ingress at `path`, and its process.
+fn reach(path: &Path) -> Result<(UnixStream, u32), ControlError> {
+    let shown = || path.display().to_string();
+    let silent = |source: io::Error| ControlError::Silent { path: shown(), source };
+    let stream = UnixStream::connect(path).map_err(silent)?;
+    // Whoever listens there must be ours: what it says is believed, and listeners are given to it.
+    let peer = sockopt::socket_peercred(&stream).map_err(|errno| silent(errno.into()))?;
+    let (owner, own) = (peer.uid.as_raw(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != own {
+        return Err(ControlError::Stranger { path: shown(), owner });
+    }
+    Ok((stream, peer.pid.as_raw_nonzero().get().unsigned_abs()))
+}
+
 fn ask(
     path: &Path,
     what: &str,
@@ -346,13 +390,7 @@ fn ask(
 ) -> Result<Value, ControlError> {
     let shown = || path.display().to_string();
     let silent = |source: io::Error| ControlError::Silent { path: shown(), source };
-    let mut stream = UnixStream::connect(path).map_err(silent)?;
-    // Whoever listens there must be ours: what it says is believed, and listeners are given to it.
-    let peer = sockopt::socket_peercred(&stream).map_err(|errno| silent(errno.into()))?;
-    let (owner, own) = (peer.uid.as_raw(), rustix::process::geteuid().as_raw());
-    if owner != 0 && owner != own {
-        return Err(ControlError::Stranger { path: shown(), owner });
-    }
+    let (mut stream, _) = reach(path)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(silent)?;
     stream.set_write_timeout(Some(ANSWER_TIME_MAX)).map_err(silent)?;
     let head = format!("{{\"version\":{VERSION},\"ask\":\"{what}\"}}\n");

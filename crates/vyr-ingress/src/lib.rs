@@ -34,7 +34,7 @@ pub use config::{
     Backend, CONFIG_BYTES_MAX, Config, ConfigError, Faults, LISTENERS_MAX, Listener, Mode,
     ROUTES_MAX, Route, Timeouts,
 };
-pub use control::{Beneath, ControlError, apply, hand_over, missing, status};
+pub use control::{Beneath, ControlError, apply, cut, hand_over, missing, pid, status};
 pub use hello::{HELLO_BYTES_MAX, HelloError, ServerName, Sniffer};
 pub use listen::{ListenError, make as listen_at};
 pub use proxy::header as proxy_header;

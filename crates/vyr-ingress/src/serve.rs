@@ -9,11 +9,13 @@
 //! It does not die with who started it, and it knows its configuration without anybody: a node that
 //! comes back finds it by its control socket and goes on from its status.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -221,6 +223,12 @@ impl Ingress {
                 Ok(applied) => json!({ "version": control::VERSION, "applied": applied }),
                 Err(problem) => control::refusal(&problem),
             },
+            Request::Cut { hosts } => match self.cut(hosts) {
+                Ok(many) => {
+                    json!({ "version": control::VERSION, "cut": { "connections": many } })
+                }
+                Err(problem) => control::refusal(&problem),
+            },
         }
     }
 
@@ -291,22 +299,33 @@ impl Ingress {
             "listeners_added": addresses(&sockets, &self.sockets),
             "listeners_removed": addresses(&self.sockets, &sockets),
         });
-        let (done, used) = channel();
-        for thread in &self.threads {
-            let order = Order::Take(Arc::clone(&table), done.clone());
-            thread.mailbox.send(order).map_err(|_| ApplyError::Stuck)?;
-        }
+        let used = self.order(|done| Order::Take(Arc::clone(&table), done))?;
         (self.config, self.sockets, self.table) = (config, sockets, table);
-        let until = Instant::now() + TAKE_TIME_MAX;
-        for _ in &self.threads {
-            match used.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(ApplyError::Stuck);
-                }
-            }
-        }
+        self.all(&used)?;
         Ok(applied)
+    }
+
+    /// Ends every connection to these hosts; how many they were.
+    fn cut(&self, hosts: BTreeSet<IpAddr>) -> Result<u64, ApplyError> {
+        let hosts = Arc::new(hosts);
+        let cut = self.order(|done| Order::Cut(Arc::clone(&hosts), done))?;
+        Ok(self.all(&cut)?.into_iter().sum())
+    }
+
+    /// Tells every thread; their answers come there.
+    fn order<T>(&self, order: impl Fn(Sender<T>) -> Order) -> Result<Receiver<T>, ApplyError> {
+        let (done, answers) = channel();
+        for thread in &self.threads {
+            thread.mailbox.send(order(done.clone())).map_err(|_| ApplyError::Stuck)?;
+        }
+        Ok(answers)
+    }
+
+    /// Waits until every thread has answered.
+    fn all<T>(&self, answers: &Receiver<T>) -> Result<Vec<T>, ApplyError> {
+        let until = Instant::now() + TAKE_TIME_MAX;
+        let next = |_| answers.recv_timeout(until.saturating_duration_since(Instant::now()));
+        (0..self.threads.len()).map(next).collect::<Result<_, _>>().map_err(|_| ApplyError::Stuck)
     }
 
     fn drain(self) -> Result<(), ServeError> {

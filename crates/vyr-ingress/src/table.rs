@@ -107,6 +107,10 @@ impl Taken {
         backend.open.fetch_add(1, Relaxed);
         Self(Arc::clone(backend))
     }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
 }
 
 impl Drop for Taken {

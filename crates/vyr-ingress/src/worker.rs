@@ -19,9 +19,9 @@
 //!    are taken in first.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
@@ -57,6 +57,8 @@ const USES_BITS: u32 = 30;
 pub(crate) enum Order {
     /// Use this table from now on; say so when it is in use.
     Take(Arc<Table>, Sender<()>),
+    /// These hosts are gone: end what is connected to them, and say how many that were.
+    Cut(Arc<BTreeSet<IpAddr>>, Sender<u64>),
     /// Accept nothing more, and end with the last connection or at this moment.
     Drain(Instant),
 }
@@ -202,12 +204,29 @@ impl Worker {
                 // Who asked may have given up waiting.
                 let _ = done.send(());
             }
+            Order::Cut(hosts, done) => {
+                let _ = done.send(self.cut(&hosts, now));
+            }
             Order::Drain(until) => {
                 self.take_table(Arc::new(self.table.closed()), now)?;
                 self.draining = Some(until);
             }
         }
         Ok(())
+    }
+
+    /// Ends what is connected to hosts that are gone.
+    fn cut(&mut self, hosts: &BTreeSet<IpAddr>, now: Instant) -> u64 {
+        let to_one = |place: &Place| {
+            let host = place.connection.as_ref().and_then(|connection| connection.host());
+            host.is_some_and(|host| hosts.contains(&host))
+        };
+        let places = self.places.iter().enumerate().filter(|(_, place)| to_one(place));
+        let lost: Vec<(usize, u32)> = places.map(|(at, place)| (at, place.uses)).collect();
+        for (place, uses) in &lost {
+            self.step(*place, *uses, |connection, _| connection.lost(now));
+        }
+        lost.len() as u64
     }
 
     fn is_over(&mut self, now: Instant) -> bool {

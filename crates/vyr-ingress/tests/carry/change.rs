@@ -1,7 +1,7 @@
 //! Another configuration while connections are open.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -206,4 +206,54 @@ fn what_is_handed_over_must_be_a_listener_of_the_configuration() {
         assert_eq!(error.category(), Category::Usage, "{error}");
     }
     prepared(vec![mine.into()]).expect("it is the one");
+}
+
+/// What a client of a host that is gone gets to know, and a client of another host does not.
+#[test]
+fn connections_to_a_host_that_is_gone_are_cut_and_no_others() {
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (ingress, address) = raw(&[gone.local_addr().expect("bound"), echo()]);
+    // In turn: the first, the second, the first.
+    let connected = |says: &[u8]| {
+        let client = connect(address);
+        let (mut backend, _) = gone.accept().expect("it connects");
+        backend.write_all(says).expect("open");
+        (client, backend)
+    };
+    let (mut silent, _silent) = connected(b"half");
+    let mut other = connect(address);
+    assert!(exchange(&mut other, b"before"));
+    silent.read_exact(&mut [0; 4]).expect("it came");
+    let (mut ended, backend) = connected(b"whole");
+    drop(backend);
+    assert_eq!(read_all(&mut ended).expect("an orderly end"), b"whole");
+
+    let cut = |hosts: &[&str]| {
+        let hosts: Vec<_> = hosts.iter().map(|host| host.parse().expect("an address")).collect();
+        vyr_ingress::cut(&ingress.control(), &hosts).expect("it answers")
+    };
+    assert_eq!(cut(&["127.0.0.2", "fd00::1"]), 0, "nobody is connected there");
+    assert_eq!(cut(&[]), 0);
+    // The second one ended in order, and its client could go on writing.
+    assert_eq!(cut(&["127.0.0.1"]), 2);
+    let end = read_all(&mut silent).expect_err("half an answer is none");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    assert!(exchange(&mut other, b"after"), "it is connected to another host");
+    ingress.until("/connections/open", 1);
+    let status = ingress.status();
+    assert_eq!(status["listeners"][0]["counts"]["ended"]["broken"], 1);
+    assert_eq!(status["listeners"][0]["counts"]["ended"]["done"], 1);
+}
+
+#[test]
+fn what_is_no_list_of_hosts_cuts_nothing() {
+    let (ingress, address) = raw(&[echo()]);
+    let mut client = connect(address);
+    assert!(exchange(&mut client, b"before"));
+    for body in ["", "[", "{}", "[1]", "[\"::1\"] x", "[\"localhost\"]", "[\"[::1]:80\"]"] {
+        let request = format!("{{\"version\":1,\"ask\":\"cut\"}}\n{body}");
+        let answer = ask(&ingress, request.as_bytes());
+        assert_eq!(answer["refused"]["category"], "usage", "{body}: {answer}");
+    }
+    assert!(exchange(&mut client, b"after"));
 }

@@ -143,7 +143,8 @@ pub(super) async fn follow(
 
 /// What is to be told of each slot now.
 fn lines(view: &View) -> BTreeSet<String> {
-    let mut lines = BTreeSet::new();
+    let mut lines: BTreeSet<String> =
+        view.unable.iter().map(|why| format!("tried again: {why}")).collect();
     for why in slots(view) {
         if let Some(because) = &why.because {
             lines.insert(format!("{}: {because}", why.slot));
@@ -180,6 +181,7 @@ pub(super) fn services(view: &View) -> vyr_api::operator::Services {
         stuck: view.stuck.clone().unwrap_or_default(),
         slots: slots(view).iter().map(of_slot).collect(),
         now_ms: view.now_ms,
+        unable: view.unable.iter().cloned().collect(),
     }
 }
 

@@ -12,7 +12,7 @@
 //!    the disk. When either cannot be written nothing is ordered, and it is tried again.
 //! 2. An order is given once while it stands; after a start of the node all that stand are given again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -104,6 +104,8 @@ pub struct View {
     pub ended: Option<EndedDeploy>,
     /// Why nothing is done at the moment, if nothing can be.
     pub stuck: Option<String>,
+    /// Why what stands cannot be done, though it is tried again and again.
+    pub unable: BTreeSet<String>,
 }
 
 /// Where the present view is.
@@ -134,6 +136,8 @@ struct State {
     /// Orders that are given again at that time.
     later: Vec<(Instant, Order)>,
     stuck: Option<String>,
+    /// Orders that nobody could carry out yet, and why.
+    unable: Vec<(Order, String)>,
     /// Milliseconds since 1970 at `began`.
     began_ms: u64,
     began: Instant,
@@ -154,6 +158,7 @@ impl State {
             deploying: self.deploying.as_ref().map(|of| of.deploy.clone()),
             ended: self.ended.clone(),
             stuck: self.stuck.clone(),
+            unable: self.unable.iter().map(|(_, why)| why.clone()).collect(),
         }
     }
 }
@@ -170,6 +175,7 @@ pub(super) fn load(desk: &Desk) -> Result<View, ServicesError> {
         deploying: desk.deploying()?.map(|of| of.deploy),
         ended: None,
         stuck: None,
+        unable: BTreeSet::new(),
     })
 }
 
@@ -195,6 +201,7 @@ impl Engine {
             given: Vec::new(),
             later: Vec::new(),
             stuck: None,
+            unable: Vec::new(),
             began_ms: u64::try_from(since.as_millis()).unwrap_or(0),
             began: Instant::now(),
         };
@@ -214,6 +221,7 @@ impl Engine {
             }
         }
         self.hands.find(&self.state.run);
+        self.hands.look_after_ingress(self.node.clone());
         loop {
             let wait = self.next_wake();
             match self.inbox.recv_timeout(wait) {
@@ -249,12 +257,23 @@ impl Engine {
     }
 
     fn unable(&mut self, order: Order, why: &str) {
-        eprintln!("vyr api: services: {why}");
+        let why: String = why.chars().take(WHY_CHARS_MAX).collect();
+        let known = self.state.unable.iter().any(|(of, known)| *of == order && *known == why);
+        if !known {
+            eprintln!("vyr api: services: {why}");
+            self.state.unable.retain(|(of, _)| *of != order);
+            self.state.unable.push((order.clone(), why));
+        }
         self.state.later.push((Instant::now() + AGAIN, order));
+        self.turn(false);
     }
 
     /// One turn.
     fn happened(&mut self, what: What) {
+        if let What::Gone(id) = &what {
+            let plan = self.state.plan.as_ref().map(|(_, plan)| Arc::clone(plan));
+            self.hands.cut(*id, plan, self.state.name.clone());
+        }
         let event = Event { at_ms: self.state.now_ms(), what };
         let before = self.state.run.clone();
         if self.state.run.evolve(&event) {
@@ -275,6 +294,8 @@ impl Engine {
                 self.state.stuck = Some(why);
             }
         }
+        let standing = self.state.run.orders();
+        self.state.unable.retain(|(order, _)| standing.contains(order));
         let known = self.state.run.instances();
         self.state.came_up.retain(|id, _| known.contains_key(id));
         *self.shown.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
@@ -382,8 +403,12 @@ impl Engine {
                     if Timestamp::now().duration_since(deploying.begun) < PUBLISH_MAX {
                         return;
                     }
-                    let why = "the ingress does not take its ways in; the node's own log says why";
-                    (DeployOutcome::Failed, why.to_owned())
+                    let is_of_it =
+                        |(order, _): &&(Order, String)| matches!(order, Order::Publish { .. });
+                    let why = self.state.unable.iter().find(is_of_it).map(|(_, why)| why.as_str());
+                    let why = why.unwrap_or("it does not answer");
+                    let why = format!("the ingress does not take its ways in: {why}");
+                    (DeployOutcome::Failed, why)
                 }
                 Outcome::Succeeded => {
                     (DeployOutcome::Succeeded, "all it wants is ready".to_owned())
@@ -526,7 +551,7 @@ impl Engine {
         node: &str,
     ) -> Result<(), ServicesError> {
         let Some(of_node) = plan.node(node) else { return Ok(()) };
-        let here: std::collections::BTreeSet<&str> =
+        let here: BTreeSet<&str> =
             plan.slots_on(&of_node.name).map(|slot| slot.service.as_str()).collect();
         for entry in &plan.services {
             let service = entry.name().as_str();

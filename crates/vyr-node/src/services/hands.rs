@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -26,12 +26,16 @@ use super::told::{all_began, found, images_fault};
 use super::wanted::{address, backends};
 use crate::data_dir::DataDir;
 use crate::machines::{MachineId, MachinesError, Order as MachineOrder};
+use crate::node::Node;
 use crate::process::{Doors, Fetch, Fetched, ingress_uid};
 use crate::secrets;
 
 /// How often it is asked whether connections to an instance are left: the ingress tells who asks, and
 /// nobody by itself.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is seen to that there is an ingress.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
 
 /// See the module.
 #[derive(Clone)]
@@ -85,6 +89,49 @@ impl Hands {
                         thread::sleep(Duration::from_secs(1));
                     }
                 }
+            }
+        });
+    }
+
+    /// Sees when the ingress is not the one any more that was told everything: it was killed, or another
+    /// one took its place. Telling it starts one.
+    pub(super) fn look_after_ingress(&self, node: Weak<Node>) {
+        let hands = self.clone();
+        spawn("vyr-ingress", move || {
+            // The one of an earlier life of the node has what that told it.
+            let mut known = hands.doors.ingress.pid().ok().flatten();
+            if known.is_none() {
+                hands.tell(What::Unpublished);
+            }
+            while node.strong_count() > 0 {
+                thread::sleep(LOOK_PAUSE);
+                // What cannot be seen is looked at again.
+                let Ok(pid) = hands.doors.ingress.pid() else { continue };
+                if known.is_some() && pid != known {
+                    eprintln!("vyr api: services: the ingress has ended; another one is told");
+                    hands.tell(What::Unpublished);
+                }
+                known = pid;
+            }
+        });
+    }
+
+    /// Has the ingress end what is connected to an instance whose machine is gone: nobody else would say
+    /// so to its clients.
+    pub(super) fn cut(
+        &self,
+        id: InstanceId,
+        plan: Option<Arc<ServicesPlan>>,
+        node: Option<String>,
+    ) {
+        let Some(host) = plan.zip(node).and_then(|(plan, node)| address(&plan, &node, id)) else {
+            return;
+        };
+        let doors = Arc::clone(&self.doors);
+        spawn("vyr-cut", move || {
+            if let Err(e) = doors.ingress.cut(host.into()) {
+                // They end when they have been idle for long.
+                eprintln!("vyr api: services: connections to {host} are not cut: {}", said(&e));
             }
         });
     }

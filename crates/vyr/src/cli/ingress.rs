@@ -1,5 +1,6 @@
 //! The commands of the ingress.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -35,6 +36,18 @@ pub(crate) enum IngressCommand {
     Apply {
         /// The configuration; it names the control socket
         file: PathBuf,
+    },
+    /// End every connection to hosts that are gone, and would never say so
+    ///
+    /// Of use when a machine was switched off: a connection to it would last until it had been idle for too
+    /// long. What a backend had said to its end still reaches its client. Take the backends out of the
+    /// configuration first, or new connections try them.
+    Cut {
+        /// The configuration, which names the control socket
+        file: PathBuf,
+        /// Addresses of hosts, without ports
+        #[arg(required = true)]
+        hosts: Vec<IpAddr>,
     },
     /// Show the listeners, routes and counters of the ingress that runs
     Status {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -24,6 +25,7 @@ pub(crate) fn run(args: IngressArgs, json: bool) -> Result<ExitCode> {
     match (args.command, args.config) {
         (Some(IngressCommand::Check { file }), _) => check(&file, json),
         (Some(IngressCommand::Apply { file }), _) => apply(&file, json),
+        (Some(IngressCommand::Cut { file, hosts }), _) => cut(&file, &hosts, json),
         (Some(IngressCommand::Status { file }), _) => status(&file, json),
         (None, Some(file)) => serve(&file),
         (None, None) => unreachable!("clap asks for one of them"),
@@ -96,6 +98,17 @@ fn apply(file: &Path, json: bool) -> Result<ExitCode> {
             }
         }
         output::say("undo: vyr ingress apply, with the file of before");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cut(file: &Path, hosts: &[IpAddr], json: bool) -> Result<ExitCode> {
+    let (config, _) = load(file)?;
+    let connections = vyr_ingress::cut(&config.control, hosts)?;
+    if json {
+        output::json_line(&serde_json::json!({ "connections": connections }))?;
+    } else {
+        output::print(format!("cut {connections} connections"));
     }
     Ok(ExitCode::SUCCESS)
 }

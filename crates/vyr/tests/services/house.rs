@@ -1,7 +1,8 @@
 //! A registry, a site and a node in one network namespace.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use vyr_space::{Namespace, is_able, not_run};
 
 /// Nothing here takes a tenth of it; what does hangs.
-const HANG: Duration = Duration::from_secs(300);
+pub(crate) const HANG: Duration = Duration::from_secs(300);
 const PROGRAMS: [&str; 12] = [
     "docker-registry",
     "umoci",
@@ -202,7 +203,7 @@ impl House {
     /// More lines of the node in `site.toml`.
     pub(crate) fn node_has(&self, lines: &str) {
         let site = File::options().append(true).open(self.path("site/site.toml"));
-        std::io::Write::write_all(&mut site.expect("it was made"), lines.as_bytes()).expect("room");
+        site.expect("it was made").write_all(lines.as_bytes()).expect("room");
     }
 
     /// A file of `services/`, as it is written there: `REGISTRY` stands for where images are.
@@ -355,6 +356,15 @@ to = "http"
             .unwrap_or_else(|e| panic!("{e}\n{}", self.node_log()))
     }
 
+    /// A connection whose server waits for the rest.
+    pub(crate) fn half_a_request(&self) -> TcpStream {
+        let at = URL.strip_prefix("http://").expect("it is one");
+        let mut stream = self.space.inside(|| TcpStream::connect(at)).expect("it is taken");
+        stream.set_read_timeout(Some(HANG)).expect("a time");
+        stream.write_all(b"GET / HTTP/1.0\r\n").expect("open");
+        stream
+    }
+
     /// Runs a program as a user that is neither root nor the ingress.
     pub(crate) fn as_nobody(&self, argv: &[&str]) -> Result<String, String> {
         let mut command = Command::new(argv[0]);
@@ -420,13 +430,31 @@ to = "http"
             serde_json::from_slice(&fs::read(record).expect("a record")).expect("JSON");
         let pid = record["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a process");
-        assert!(self.vmms().contains(&pid), "{pid:?} is no VMM in this namespace");
+        let vmms = self.processes("qemu-system");
+        assert!(vmms.contains(&pid), "{pid:?} is no VMM in this namespace");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
         self.until_ready_but(id)
     }
 
-    /// The VMMs of this node.
-    fn vmms(&self) -> Vec<rustix::process::Pid> {
+    pub(crate) fn kill_ingress(&self) {
+        let [ingress] = self.processes("__ingress")[..] else { panic!("there is one ingress") };
+        rustix::process::kill_process(ingress, rustix::process::Signal::KILL).expect("it is there");
+        let until = Instant::now() + HANG;
+        while self.processes("__ingress").contains(&ingress) {
+            assert!(Instant::now() < until, "it does not end");
+        }
+    }
+
+    /// Waits until clients are served.
+    pub(crate) fn until_served(&self) {
+        let until = Instant::now() + HANG;
+        while self.space.run("curl", &["-sS", "-f", "-m", "20", URL], "").is_err() {
+            assert!(Instant::now() < until, "no ingress: {}", self.node_log());
+        }
+    }
+
+    /// Processes of this node with these words on their command lines.
+    fn processes(&self, words: &str) -> Vec<rustix::process::Pid> {
         let entries = fs::read_dir("/proc").expect("it is mounted").flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         pids.filter_map(|pid| {
@@ -434,7 +462,7 @@ to = "http"
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             let own = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
             let space = fs::read_link(format!("/proc/{}/ns/net", self.space.id())).ok()?;
-            let is_one = line.contains("qemu-system") && own == space;
+            let is_one = line.contains(words) && own == space;
             rustix::process::Pid::from_raw(pid).filter(|_| is_one)
         })
         .collect()
@@ -508,21 +536,12 @@ impl Drop for House {
             let _ = node.kill();
             let _ = node.wait();
         }
-        for pid in self.vmms() {
+        for pid in self.processes("qemu-system") {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         // The ingress and whatever else was left in the namespace: nobody else is in there.
-        if let Some(ingress) = fs::read_dir("/proc").ok().and_then(|entries| {
-            let space = fs::read_link(format!("/proc/{}/ns/net", self.space.id())).ok()?;
-            entries.flatten().find_map(|entry| {
-                let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-                let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-                let own = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-                let is_it = own == space && line.windows(9).any(|some| some == b"__ingress");
-                is_it.then(|| rustix::process::Pid::from_raw(pid)).flatten()
-            })
-        }) {
-            let _ = rustix::process::kill_process(ingress, rustix::process::Signal::KILL);
+        for pid in self.processes("__ingress") {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         let _ = self.registry.kill();
         let _ = self.registry.wait();

@@ -2,10 +2,12 @@
 //! nobody else, stays its own when it no longer asks, and is given back by hand.
 
 use std::fs;
+use std::time::Instant;
 
+use serde_json::json;
 use vyr_base::Category;
 
-use crate::house::{House, is_able_here};
+use crate::house::{HANG, House, is_able_here};
 
 /// The node's.
 const PUBLIC: [&str; 2] = ["203.0.113.7", "203.0.113.8"];
@@ -41,7 +43,8 @@ fn allotted(house: &House) -> Vec<String> {
 fn an_address_is_given_serves_and_is_given_back() {
     let test = "services::ipv4::an_address_is_given_serves_and_is_given_back";
     let Some(house) = is_able_here(test) else { return };
-    house.space().ip(&PUBLIC.map(|of| format!("addr add {of}/32 dev lo\n")).concat());
+    let addresses = |word: &str| PUBLIC.map(|of| format!("addr {word} {of}/32 dev lo\n")).concat();
+    house.space().ip(&addresses("add"));
     house.node_has(&format!("ipv4_public = {PUBLIC:?}\n"));
 
     // It did not ask: over IPv6 it is there, over IPv4 nobody is.
@@ -52,9 +55,27 @@ fn an_address_is_given_serves_and_is_given_back() {
     PUBLIC.iter().for_each(|address| is_closed(&house, address));
     let first = house.instance();
 
-    // It asks, and the lock says what it got. It is no other release: the same instance answers.
+    // It asks. While the host does not have what it got nobody can listen there; that is said, and tried
+    // again.
     web(&house, true);
-    house.deploy();
+    house.space().ip(&addresses("del"));
+    std::thread::scope(|scope| {
+        let deployed = scope.spawn(|| house.deploy());
+        let until = Instant::now() + HANG;
+        let unable = loop {
+            let unable = house.json(&["ps"])["unable"].clone();
+            if unable != json!([]) || deployed.is_finished() {
+                break unable;
+            }
+            assert!(Instant::now() < until, "nothing is said");
+        };
+        assert!(unable[0].as_str().is_some_and(|why| why.contains("203.0.113.")), "{unable}");
+        house.space().ip(&addresses("add"));
+        deployed.join().expect("it is deployed");
+    });
+    assert_eq!(house.json(&["ps"])["unable"], json!([]));
+
+    // The lock says what it got. It is no other release: the same instance answers.
     let lines = allotted(&house);
     let [line] = &lines[..] else { panic!("{lines:?}") };
     let own = PUBLIC.into_iter().find(|of| *line == format!("service-ipv4 house {of} web"));

@@ -12,6 +12,7 @@ mod scale;
 mod tls;
 
 use std::fs;
+use std::io::{ErrorKind, Read};
 
 use serde_json::Value;
 
@@ -83,6 +84,15 @@ fn a_service_is_deployed_replaced_refused_and_found_again() {
     assert_eq!(house.until_ready()["instance"], second["instance"]);
     assert_eq!(house.exec(&["/bin/echo", "found"]).expect("a session"), "found\n");
 
+    // The ingress is killed: there is another one, which knows the same. Also if nobody was there to see.
+    house.kill_ingress();
+    house.until_served();
+    house.kill_node();
+    house.kill_ingress();
+    house.start_node();
+    house.until_served();
+    assert_eq!(house.instance()["instance"], second["instance"]);
+
     // What happened is proven, without the node.
     let receipt = house.path("receipt.json");
     let keys = house.vyr(&["node", "key"], "").expect("a key");
@@ -93,9 +103,13 @@ fn a_service_is_deployed_replaced_refused_and_found_again() {
     let proven = house.json(&["verify", shown, "--trust", keys.to_str().expect("UTF-8")]);
     assert_eq!((&proven["verified"], &proven["outcome"]), (&true.into(), &"failed".into()));
 
-    // Killing the VMM ends the instance, and another one takes its place.
+    // Killing the VMM ends the instance, and another one takes its place. Who was connected is told so,
+    // and does not wait for an answer that cannot come.
+    let mut waiting = house.half_a_request();
     let third = house.kill_vmm(&second);
     assert_ne!(third["instance"], second["instance"]);
+    let end = waiting.read(&mut [0]).expect_err("there is no answer");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     assert_eq!(house.get("/"), "version v2\n");
 }
 

@@ -242,7 +242,7 @@ class GetServicesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Services(_message.Message):
-    __slots__ = ("node", "plan_digest", "epoch", "deploying", "stuck", "slots", "now_ms")
+    __slots__ = ("node", "plan_digest", "epoch", "deploying", "stuck", "slots", "now_ms", "unable")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +250,7 @@ class Services(_message.Message):
     STUCK_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    UNABLE_FIELD_NUMBER: _ClassVar[int]
     node: str
     plan_digest: str
     epoch: int
@@ -257,7 +258,8 @@ class Services(_message.Message):
     stuck: str
     slots: _containers.RepeatedCompositeFieldContainer[Slot]
     now_ms: int
-    def __init__(self, node: _Optional[str] = ..., plan_digest: _Optional[str] = ..., epoch: _Optional[int] = ..., deploying: _Optional[str] = ..., stuck: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., now_ms: _Optional[int] = ...) -> None: ...
+    unable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., plan_digest: _Optional[str] = ..., epoch: _Optional[int] = ..., deploying: _Optional[str] = ..., stuck: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., now_ms: _Optional[int] = ..., unable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Slot(_message.Message):
     __slots__ = ("slot", "release", "because", "because_word", "instances")

@@ -1,7 +1,7 @@
 //! The way to the ingress, from `api`: the one that runs, or a new one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -196,6 +196,18 @@ impl IngressDoor {
         }
     }
 
+    /// Its process, without a word to it; none: there is none.
+    ///
+    /// # Errors
+    /// Somebody else answers there, or it cannot be seen.
+    pub fn pid(&self) -> Result<Option<u32>, IngressDoorError> {
+        match vyr_ingress::pid(&self.control) {
+            Ok(pid) => Ok(Some(pid)),
+            Err(e) if is_nobody(&e) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Has it use a configuration, whole or not at all; blocks. If there is none it is started; one
     /// that outlived another node is taken over. Listeners that it needs are made for it.
     ///
@@ -218,6 +230,17 @@ impl IngressDoor {
         };
         hand_over(&config, document, &listeners)?;
         Ok(())
+    }
+
+    /// Has it end what is connected to a host that is gone, if there is an ingress.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn cut(&self, host: IpAddr) -> Result<(), IngressDoorError> {
+        match vyr_ingress::cut(&self.control, &[host]) {
+            Err(e) if !is_nobody(&e) => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Starts it and waits until it answers.

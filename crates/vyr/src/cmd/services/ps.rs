@@ -18,6 +18,8 @@ struct Listed<'a> {
     epoch: u64,
     deploying: Option<&'a str>,
     stuck: Option<&'a str>,
+    /// Why something cannot be done that is to be, and is tried again and again.
+    unable: &'a [String],
     slots: Vec<SlotOf<'a>>,
 }
 
@@ -78,6 +80,9 @@ pub(crate) fn ps(place: &Place, args: &PsArgs, json: bool) -> Result<ExitCode> {
     }
     if let Some(stuck) = some(&of_node.stuck) {
         output::say(format!("nothing is done at the moment: {}", output::visible(stuck)));
+    }
+    for why in &of_node.unable {
+        output::say(format!("tried again and again: {}", output::visible(why)));
     }
     if let Some(deploying) = some(&of_node.deploying) {
         output::say(format!("deploy {deploying} is under way"));
@@ -145,6 +150,7 @@ fn listed<'a>(
         epoch: of_node.epoch,
         deploying: some(&of_node.deploying),
         stuck: some(&of_node.stuck),
+        unable: &of_node.unable,
         slots: slots.iter().map(slot).collect(),
     }
 }
