@@ -44,7 +44,8 @@ const FIRST_WORD: Duration = Duration::from_secs(45);
 const HUNG_MAX: u32 = 2;
 
 /// Options that make a machine what it is: both arms have the same.
-const OPTIONS: [&str; 7] = ["-machine", "-cpu", "-m", "-smp", "-kernel", "-initrd", "-append"];
+const OPTIONS: [&str; 8] =
+    ["-machine", "-accel", "-cpu", "-m", "-smp", "-kernel", "-initrd", "-append"];
 
 /// See the module.
 #[derive(Debug)]
@@ -138,9 +139,9 @@ impl Bare {
         let accelerator = self.can().accelerator;
         let khz = rate_khz().context("this host has no time stamp counter")?;
         let emulated = format!(" {RATE}{khz} tsc=reliable no_timer_check");
-        let (cpu, append) = match accelerator {
-            Accelerator::Kvm => ("host", ""),
-            Accelerator::Tcg(_) => ("max", emulated.as_str()),
+        let (how, cpu, append) = match accelerator {
+            Accelerator::Kvm => ("kvm", "host", ""),
+            Accelerator::Tcg(_) => ("tcg,tb-size=64", "max", emulated.as_str()),
         };
         let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
         let file = |name: &str| directory.join(name).display().to_string();
@@ -150,7 +151,7 @@ impl Bare {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-machine", &format!("microvm,accel={},rtc=on", accelerator.word())])
+            .args(["-machine", "microvm,rtc=on", "-accel", how])
             .args(["-cpu", cpu, "-m", &format!("{}M", MEMORY_BYTES >> 20)])
             .args(["-smp", &VCPUS.to_string()])
             .arg("-kernel")

@@ -74,6 +74,8 @@ pub(crate) struct Connection {
     patience: Patience,
     /// When it is given up unless something happens.
     due: Instant,
+    /// Its backend's host is gone.
+    lost: bool,
 }
 
 /// The sides of a connection, as events name them.
@@ -115,6 +117,7 @@ impl Connection {
             ticket,
             patience,
             due: now + patience.hello,
+            lost: false,
         }
     }
 
@@ -186,19 +189,23 @@ impl Connection {
 
     /// Its backend's host is gone, and will never say so.
     pub(crate) fn lost(&mut self, now: Instant) -> Next {
-        let said_all = self.backend.as_ref().is_some_and(|side| side.hung);
         match &self.stage {
             Stage::Hello(..) => Next::Wait,
             Stage::Connecting { .. } => self.next_backend(now),
-            // It had ended in order, and the client has all of it.
-            Stage::Carrying if self.down.is_shut() => {
-                self.ticket.ended(End::Done);
-                Next::Close
+            Stage::Carrying if self.down.is_shut() => self.over_but_for_nobody(),
+            // What it said before its end is here, and on its way: it is over once that is delivered.
+            Stage::Carrying if self.backend.as_ref().is_some_and(Side::has_ended) => {
+                self.lost = true;
+                Next::Wait
             }
-            // What it said before its end is here, and on its way.
-            Stage::Carrying if said_all => Next::Wait,
             Stage::Carrying => self.break_off(End::Broken),
         }
+    }
+
+    /// The client has all it was to get, and what it still says would reach nobody.
+    fn over_but_for_nobody(&self) -> Next {
+        self.ticket.ended(End::Done);
+        Next::Close
     }
 
     /// Reads the hello as far as it has come.
@@ -320,6 +327,7 @@ impl Connection {
                 self.ticket.ended(End::Broken);
                 Next::Close
             }
+            _ if self.lost && self.down.is_shut() => self.over_but_for_nobody(),
             _ if first || second || third => Next::Again,
             _ => Next::Wait,
         }

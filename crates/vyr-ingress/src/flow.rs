@@ -18,6 +18,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
@@ -44,6 +45,15 @@ pub(crate) struct Side {
     pub(crate) writable: bool,
     /// The other end has said that it writes no more, or is gone.
     pub(crate) hung: bool,
+}
+
+impl Side {
+    /// Whether its other end has said that it writes no more, or is gone, also if that was not heard yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut one = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.hung || matches!(poll(&mut one, Some(&now)), Ok(1..))
+    }
 }
 
 /// A side broke off.

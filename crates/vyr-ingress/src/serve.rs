@@ -356,7 +356,7 @@ enum ApplyError {
     Listen(#[from] ListenError),
     #[error("control and threads stay as long as the process")]
     Lasting,
-    #[error("not every thread uses the new configuration yet")]
+    #[error("not every thread has answered")]
     Stuck,
 }
 

@@ -19,6 +19,7 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 use vyr_base::{Category, Digest, Problem};
 use vyr_node::process::{Fetch, FetchProgress, ImageReason, ImagesDoor, Role, serve};
+use vyr_space::SmallDisk;
 
 /// Nothing here takes a tenth of it; what does hangs.
 const HANG: Duration = Duration::from_secs(120);
@@ -396,33 +397,6 @@ fn killed(test: &str) {
     });
     let left = fs::read_dir(place.images().join("partial")).expect("ours").count();
     assert_eq!(left, 0, "nothing is left over");
-}
-
-/// A mounted tmpfs; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, megabytes: usize) -> Option<Self> {
-        let size = format!("size={megabytes}m,mode=0711");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "vyr-images-test"])
-            .arg(at)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then(|| Self(at.to_owned()))
-    }
-
-    fn resize(&self, megabytes: usize) {
-        let size = format!("remount,size={megabytes}m");
-        let status = Command::new("mount").args(["-o", &size]).arg(&self.0).status();
-        assert!(status.expect("it is installed").success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 fn full_disk(test: &str) {

@@ -19,6 +19,9 @@ fn node(text: &str, state: NodeState, memory_mib: u64, cpu_milli: u64) -> NodeRo
     NodeRoom { node: name(text), state, memory_bytes: memory_mib * MIB, cpu_milli }
 }
 
+/// MiB that an instance takes beside its own.
+const BESIDE: u64 = OVERHEAD_BYTES / MIB;
+
 fn active(text: &str, memory_mib: u64, cpu_milli: u64) -> NodeRoom {
     node(text, NodeState::Active, memory_mib, cpu_milli)
 }
@@ -128,7 +131,7 @@ fn what_does_not_fit_any_more_moves() {
 
 #[test]
 fn the_largest_goes_first() {
-    let nodes = [active("a", 320, 4000), active("b", 1088, 4000)];
+    let nodes = [active("a", 256 + BESIDE, 4000), active("b", 1024 + BESIDE, 4000)];
     let slots = [demand("app/x/0", 256, 1000, None), demand("web/http/0", 1024, 1000, None)];
     expect(
         &place(&nodes, &slots),
@@ -151,7 +154,7 @@ fn memory_is_counted_with_its_overhead() {
     let why = &refused.nodes[&name("a")];
     let wanted_bytes = 256 * MIB + OVERHEAD_BYTES;
     assert_eq!(*why, NoRoom::NoCapacityMemory { wanted_bytes, free_bytes: wanted_bytes - 1 });
-    assert!(why.to_string().contains("320 MiB are wanted"), "{why}");
+    assert!(why.to_string().contains("416 MiB are wanted"), "{why}");
 }
 
 #[test]
@@ -387,7 +390,7 @@ proptest! {
 /// Defects that chance would not make: each is one of the rules left out.
 #[test]
 fn a_rule_that_is_left_out_is_found() {
-    let nodes = [active("a", 600, 1000), node("b", NodeState::Draining, 4096, 1000)];
+    let nodes = [active("a", 400 + 2 * BESIDE, 1000), node("b", NodeState::Draining, 4096, 1000)];
     let slots = [demand("x/p/0", 200, 10, None), demand("x/p/1", 200, 10, Some("a"))];
     let good = place(&nodes, &slots);
     assert_eq!(broken(&nodes, &slots, &good), None);
@@ -399,9 +402,9 @@ fn a_rule_that_is_left_out_is_found() {
     assert_eq!(to("x/p/0", "b"), Some("an active node"));
     assert_eq!(to("x/p/0", "c"), Some("a node that is there"));
     // Without the overhead both would fit.
-    let tight = [active("a", 400 + 2 * 64 - 1, 1000)];
+    let tight = [active("a", 400 + 2 * BESIDE - 1, 1000)];
     assert_eq!(broken(&tight, &slots, &good), Some("memory"));
-    let two = [active("a", 600, 1000), active("c", 600, 1000)];
+    let two = [active("a", 400 + 2 * BESIDE, 1000), active("c", 400 + 2 * BESIDE, 1000)];
     let mut moved = place(&two, &slots);
     moved.placed.get_mut(&slot("x/p/1")).expect("placed").node = name("c");
     moved.placed.get_mut(&slot("x/p/1")).expect("placed").why = Choice::Spread;

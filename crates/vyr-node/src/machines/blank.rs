@@ -53,6 +53,7 @@ pub(crate) fn serve(keeper: &Keeper, wishes: &Receiver<Wish>) {
     let Some(snapshots) = &keeper.snapshots else { return };
     while let Ok(wish) = wishes.recv() {
         let kind = wish.kind;
+        snapshots.taken(&kind);
         // Others may have wished for the same, and whoever did may be forgotten.
         if snapshots.has(&kind) || !keeper.kinds(Which::Known).contains(&kind) {
             continue;
@@ -73,7 +74,7 @@ pub(crate) fn serve(keeper: &Keeper, wishes: &Receiver<Wish>) {
             Err(why) => {
                 let why = format!("no snapshot could be made: {why}");
                 eprintln!("vyr machines: {}: {why}; such machines boot", short(&kind.hex()));
-                snapshots.fail(kind, &why);
+                snapshots.fail(kind, None, &why);
             }
         }
     }
@@ -84,12 +85,21 @@ pub(crate) fn short(hex: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
-/// Ends what is left of an earlier life, or of this one.
+/// Ends what is left of an earlier life.
 pub(crate) fn clear(place: &Place) {
     let directory = place.directory.join(DIRECTORY);
     if !directory.exists() {
         return;
     }
+    kill_left(place);
+    if let Err(e) = fs::remove_dir_all(&directory) {
+        eprintln!("vyr machines: cannot remove {}: {e}", directory.display());
+    }
+}
+
+/// Ends the guest that a record tells of.
+pub(crate) fn kill_left(place: &Place) {
+    let directory = place.directory.join(DIRECTORY);
     match read(&directory) {
         Ok(record) => {
             kill_marked(&record.mark);
@@ -98,9 +108,6 @@ pub(crate) fn clear(place: &Place) {
         // Nothing was started before it was written.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => eprintln!("vyr machines: {}: {e}", directory.join(RECORD).display()),
-    }
-    if let Err(e) = fs::remove_dir_all(&directory) {
-        eprintln!("vyr machines: cannot remove {}: {e}", directory.display());
     }
 }
 
@@ -147,13 +154,14 @@ impl Drop for Blank<'_> {
 }
 
 fn make(keeper: &Keeper, snapshots: &Snapshots, wish: Wish) -> Result<(), String> {
-    snapshots.make_room(|| keeper.kinds(Which::Living))?;
     has_room(&keeper.place.directory, wish.memory_bytes)?;
     let driver = keeper.driver().as_ref().map_err(Clone::clone)?;
     let directory = keeper.place.directory.join(DIRECTORY);
     let mark = record::mark().map_err(|e| format!("no mark: {e}"))?;
     let uid = keeper.lend_user()?;
     let mut blank = Blank { keeper, directory, mark: mark.clone(), machine: None };
+    // Only now another one has to go for it.
+    snapshots.make_room(|| keeper.kinds(Which::Living))?;
     let directory = blank.directory.clone();
     let begun = DirBuilder::new().mode(0o700).create(&directory).and_then(|()| {
         let record = Record { version: VERSION, mark: mark.clone() };

@@ -94,8 +94,9 @@ pub(crate) fn serve(socket: UnixStream, place: Place) -> io::Result<()> {
         requests.wipe();
         take(&keeper, request, beside);
     }
-    // Machines go on. A guest that is being stored has nobody who would end it.
-    blank::clear(&keeper.place);
+    // Machines go on. A guest that is being stored has nobody who would end it; if it is only just
+    // begun and not seen here, its record is there for the next life of this process.
+    blank::kill_left(&keeper.place);
     Ok(())
 }
 
@@ -232,7 +233,8 @@ impl Keeper {
             }
         };
         let what = || format!("write the record of {id}");
-        let record = Record::new(id.clone(), uid).map_err(file(what()))?;
+        let record =
+            Record::new(id.clone(), uid, order.start.health.as_ref()).map_err(file(what()))?;
         DirBuilder::new().mode(0o700).create(&directory).map_err(file(what()))?;
         let written = record.write(&directory).and_then(|()| {
             let above = fs::File::open(&self.place.directory)?;

@@ -51,15 +51,16 @@ type Fault = (FailedAt, String);
 pub(crate) fn begin(keeper: &Keeper, instance: &Instance, order: Ordered, handed: Handed) {
     let ending = match bring_up(keeper, instance, order, handed) {
         Ok(Up { machine, channel, wish, restored }) => {
+            let since = Instant::now();
             let ending = follow(keeper, instance, &machine, &channel, Seen::default(), wish);
-            if let (Some(kind), Some(snapshots)) = (restored, &keeper.snapshots)
-                && is_to_blame(instance, &ending)
+            if let (Some((kind, serial)), Some(snapshots)) = (restored, &keeper.snapshots)
+                && is_to_blame(instance, &ending, since)
             {
                 // The next one boots, and shows whether it was that.
                 let why =
                     cut(&format!("a machine that was restored did not run: {}", ending.why()));
                 eprintln!("vyr machines: {}: {why}; its snapshot is removed", instance.id);
-                snapshots.fail(kind, &why);
+                snapshots.fail(kind, Some(serial), &why);
             }
             ending
         }
@@ -137,6 +138,8 @@ fn follow(
         let lines = scope.spawn(|| drain(instance, channel));
         let mut told = rank(&seen.phase);
         let mut checked: Option<Instant> = None;
+        let silence = instance.lock().record.silence_ms.map(Duration::from_millis);
+        let mut heard = Instant::now();
         let over = loop {
             if let Some(over) = terminal(&seen.phase) {
                 break Ok(over);
@@ -148,11 +151,24 @@ fn follow(
             let left = due.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
             // Not less: a machine that was killed closes its channel in a moment.
             let wait = left.clamp(Duration::from_millis(10), TICK);
+            // A guest that hangs, or whose VMM was stopped, fails no check: it makes none.
+            if let Some(silence) = silence
+                && seen.phase == Phase::Running
+                && heard.elapsed() >= silence
+            {
+                heard = Instant::now();
+                let said = format!("no word of a check for {} s", silence.as_secs());
+                let id = instance.id.clone();
+                keeper.queue.event(Event::Health { id, passed: false, said });
+            }
             let mut now = match channel.news(&seen, wait) {
                 Ok(now) => now,
                 Err(ChannelError::TimedOut(_)) => continue,
                 Err(e) => break Err(e),
             };
+            if now.checks != seen.checks || now.phase != seen.phase {
+                heard = Instant::now();
+            }
             if rank(&now.phase) > told {
                 told = rank(&now.phase);
                 instance.lock().phase = now.phase.clone();

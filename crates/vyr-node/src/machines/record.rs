@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
+use vyr_vm::channel::words::Check;
 
 use super::{Began, Ending, MachineId};
 use crate::data_dir::replace;
@@ -15,6 +16,9 @@ const NAME: &str = "instance.json";
 
 /// Bytes of a record.
 const BYTES_MAX: u64 = 16 << 10;
+
+/// A guest on a busy host, and its words on their way, may take so much longer.
+const SILENCE_SLACK_MS: u64 = 10_000;
 
 /// Nothing of what a machine was told: names and numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub(crate) struct Record {
     pub(crate) uid: Option<u32>,
     /// Stands on the VMM's command line, and names its cgroup: no other machine has it.
     pub(crate) mark: String,
+    /// For so long a guest that is well never says nothing of its check; none: it has no check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) silence_ms: Option<u64>,
     /// Of which kind it is, if snapshots are made: theirs stays as long as this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<Digest>,
@@ -42,10 +49,21 @@ impl Record {
     ///
     /// # Errors
     /// The host's generator gives nothing.
-    pub(crate) fn new(id: MachineId, uid: Option<u32>) -> io::Result<Self> {
-        let mark = mark()?;
-        let (kind, began) = (None, None);
-        Ok(Self { version: VERSION, id, uid, mark, kind, ran: false, began, ended: None })
+    pub(crate) fn new(id: MachineId, uid: Option<u32>, check: Option<&Check>) -> io::Result<Self> {
+        let silence = |check: &Check| {
+            check.interval_ms.saturating_add(check.timeout_ms).saturating_add(SILENCE_SLACK_MS)
+        };
+        Ok(Self {
+            version: VERSION,
+            id,
+            uid,
+            mark: mark()?,
+            silence_ms: check.map(silence),
+            kind: None,
+            ran: false,
+            began: None,
+            ended: None,
+        })
     }
 
     /// Writes it, whole and durably.
@@ -115,7 +133,7 @@ mod tests {
         fs::create_dir(&directory).expect("room");
         fs::create_dir(below.path().join("half")).expect("room");
         let id = MachineId::new("one").expect("a name");
-        let mut record = Record::new(id, Some(61_000)).expect("randomness");
+        let mut record = Record::new(id, Some(61_000), None).expect("randomness");
         record.write(&directory).expect("room");
         record.ended = Some(Ending::Failed { at: FailedAt::Boot, why: "why".into() });
         record.write(&directory).expect("room");

@@ -13,7 +13,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vyr_base::Digest;
 use vyr_vm::channel::words::{Phase, Stage, Start};
@@ -26,7 +26,7 @@ use super::error::{cut, text};
 use super::instance::Instance;
 use super::keeper::{Driver, Keeper};
 use super::life::broken;
-use super::snapshots::{Found, Wish};
+use super::snapshots::{Found, Serial, Wish};
 use super::wire::Ordered;
 use super::{Began, Ending, Event, FailedAt};
 
@@ -35,6 +35,10 @@ const BOOT: Duration = Duration::from_secs(300);
 
 /// A restored guest has booted, so its word comes at once, or it is no guest.
 const RESTORED: Duration = Duration::from_secs(60);
+
+/// A restored guest that still prepares itself after this, and is ended for it, may have a bad snapshot: the
+/// next one boots, and shows it.
+const PREPARED: Duration = Duration::from_secs(60);
 
 /// What a machine is made of besides the order.
 pub(crate) struct Handed {
@@ -48,8 +52,8 @@ pub(crate) struct Up {
     pub(crate) channel: Arc<Channel>,
     /// A snapshot of its kind that somebody should make, once it has shown that it runs.
     pub(crate) wish: Option<Wish>,
-    /// Its kind, if it was restored.
-    pub(crate) restored: Option<Digest>,
+    /// What of, if it was restored.
+    pub(crate) restored: Option<(Digest, Serial)>,
 }
 
 /// What a guest is to be told. Dropped before that its secrets are overwritten.
@@ -116,7 +120,7 @@ pub(crate) fn bring_up(
 }
 
 impl Rise<'_> {
-    fn restore_or_boot(&self) -> Result<(Greeted, Option<Wish>, Option<Digest>), Ending> {
+    fn restore_or_boot(&self) -> Result<(Greeted, Option<Wish>, Option<(Digest, Serial)>), Ending> {
         let Some(snapshots) = &self.keeper.snapshots else {
             return Ok((self.start(None, Began::Booted { instead: None })?, None, None));
         };
@@ -131,8 +135,8 @@ impl Rise<'_> {
         self.instance.lock().record.kind = Some(kind);
         let instead = match snapshots.find(&kind) {
             Found::Nothing(why) => why,
-            Found::Snapshot(path) => match self.start(Some(&path), Began::Restored) {
-                Ok(greeted) => return Ok((greeted, None, Some(kind))),
+            Found::Snapshot(path, serial) => match self.start(Some(&path), Began::Restored) {
+                Ok(greeted) => return Ok((greeted, None, Some((kind, serial)))),
                 Err(ending) if self.instance.lock().killed_at.is_some() => return Err(ending),
                 Err(ending) => {
                     let why = cut(&format!("its snapshot could not be used: {}", ending.why()));
@@ -141,7 +145,7 @@ impl Rise<'_> {
                         self.instance.id,
                         short(&kind.hex())
                     );
-                    snapshots.fail(kind, &why);
+                    snapshots.fail(kind, Some(serial), &why);
                     self.prepare()?;
                     Some(why)
                 }
@@ -248,20 +252,22 @@ fn boot_fault(
     }
 }
 
-/// Whether the snapshot may be why a restored machine ended so: it never came to its workload, and
-/// nobody wanted its end.
-pub(crate) fn is_to_blame(instance: &Instance, ending: &Ending) -> bool {
+/// Whether the snapshot may be why a restored machine that was up at `since` ended so: it never came to its
+/// workload, and nobody wanted its end before it had had time for that.
+pub(crate) fn is_to_blame(instance: &Instance, ending: &Ending, since: Instant) -> bool {
     let inside = instance.lock();
-    if inside.killed_at.is_some() {
+    // What a guest says of itself later is no reason to believe it.
+    if !matches!(inside.phase, Phase::Blank | Phase::Preparing) {
         return false;
+    }
+    if inside.killed_at.is_some() {
+        return since.elapsed() >= PREPARED;
     }
     match ending {
         Ending::Failed { at: FailedAt::Guest(stage), .. } => {
             matches!(stage, Stage::Seed | Stage::Root | Stage::Network | Stage::Memory)
         }
-        Ending::Failed { .. } | Ending::Ended { end: None, .. } => {
-            matches!(inside.phase, Phase::Blank | Phase::Preparing)
-        }
+        Ending::Failed { .. } | Ending::Ended { end: None, .. } => true,
         Ending::Ended { .. } => false,
     }
 }

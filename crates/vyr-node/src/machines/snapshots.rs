@@ -62,11 +62,24 @@ pub(crate) struct Snapshots {
 
 #[derive(Debug, Default)]
 struct Inside {
-    /// With the turn of its last use.
-    stored: BTreeMap<Digest, u64>,
+    stored: BTreeMap<Digest, Stored>,
     turn: u64,
     faults: BTreeMap<Digest, Faults>,
+    /// Kinds that somebody waits for.
+    wished: BTreeSet<Digest>,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    /// Which one of its kind it is.
+    serial: Serial,
+    /// The turn of its last use.
+    used: u64,
+}
+
+/// Tells a snapshot from the one that takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Serial(u64);
 
 #[derive(Debug)]
 struct Faults {
@@ -78,7 +91,7 @@ struct Faults {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// This.
-    Snapshot(PathBuf),
+    Snapshot(PathBuf, Serial),
     /// Nothing, and why, unless nobody made one yet.
     Nothing(Option<String>),
 }
@@ -120,10 +133,13 @@ impl Snapshots {
             remove(path);
         }
         whole.sort();
-        let stored = whole.into_iter().map(|(_, kind)| kind).zip(1..).collect::<BTreeMap<_, _>>();
+        let stored = whole.into_iter().zip(1..);
+        let stored: BTreeMap<Digest, Stored> = stored
+            .map(|((_, kind), turn)| (kind, Stored { serial: Serial(turn), used: turn }))
+            .collect();
         let turn = stored.len() as u64;
         let (wishes, waiting) = sync_channel(WISHES_MAX);
-        let inside = Mutex::new(Inside { stored, turn, faults: BTreeMap::new() });
+        let inside = Mutex::new(Inside { stored, turn, ..Inside::default() });
         Ok((Self { directory, wishes, inside }, waiting))
     }
 
@@ -143,9 +159,9 @@ impl Snapshots {
         inside.turn += 1;
         let turn = inside.turn;
         match inside.stored.get_mut(kind) {
-            Some(used) => {
-                *used = turn;
-                Found::Snapshot(self.path(kind))
+            Some(stored) => {
+                stored.used = turn;
+                Found::Snapshot(self.path(kind), stored.serial)
             }
             None => Found::Nothing(inside.faults.get(kind).map(|faults| faults.last.clone())),
         }
@@ -153,16 +169,19 @@ impl Snapshots {
 
     /// A machine of that kind booted, and runs.
     pub(crate) fn wish(&self, wish: Wish) {
-        let wanted = {
-            let inside = self.lock();
-            let given_up =
-                inside.faults.get(&wish.kind).is_some_and(|faults| faults.count >= FAULTS_MAX);
-            !inside.stored.contains_key(&wish.kind) && !given_up
-        };
-        if wanted {
-            // With a full queue there is another time.
-            let _ = self.wishes.try_send(wish);
+        let mut inside = self.lock();
+        let kind = wish.kind;
+        let given_up = inside.faults.get(&kind).is_some_and(|faults| faults.count >= FAULTS_MAX);
+        let wanted = !inside.stored.contains_key(&kind) && !given_up;
+        // With a full queue there is another time.
+        if wanted && !inside.wished.contains(&kind) && self.wishes.try_send(wish).is_ok() {
+            inside.wished.insert(kind);
         }
+    }
+
+    /// Somebody sees to a wish.
+    pub(crate) fn taken(&self, kind: &Digest) {
+        self.lock().wished.remove(kind);
     }
 
     /// Whether there is one of this kind.
@@ -185,7 +204,8 @@ impl Snapshots {
         }
         let living = living();
         let unused = inside.stored.iter().filter(|(kind, _)| !living.contains(kind));
-        let Some(oldest) = unused.min_by_key(|(_, used)| **used).map(|(kind, _)| *kind) else {
+        let Some(oldest) = unused.min_by_key(|(_, stored)| stored.used).map(|(kind, _)| *kind)
+        else {
             return Err(format!(
                 "there are {SNAPSHOTS_MAX} already, and a machine runs of the kind of each"
             ));
@@ -200,12 +220,17 @@ impl Snapshots {
         let mut inside = self.lock();
         inside.turn += 1;
         let turn = inside.turn;
-        inside.stored.insert(kind, turn);
+        inside.stored.insert(kind, Stored { serial: Serial(turn), used: turn });
     }
 
-    /// The one of a kind could not be made, or is of no use: nothing of it stays.
-    pub(crate) fn fail(&self, kind: Digest, why: &str) {
+    /// The one of a kind could not be made, or this one is of no use: nothing of it stays. If somebody
+    /// else found that out before, there may be another one by now, which is not to blame.
+    pub(crate) fn fail(&self, kind: Digest, which: Option<Serial>, why: &str) {
         let mut inside = self.lock();
+        let present = inside.stored.get(&kind).map(|stored| stored.serial);
+        if which.is_some() && present != which {
+            return;
+        }
         inside.stored.remove(&kind);
         self.remove(&kind);
         if inside.faults.len() >= FAULTY_MAX {
@@ -279,7 +304,7 @@ mod tests {
     }
 
     fn has(of: &Snapshots, number: usize) -> bool {
-        matches!(of.find(&kind(number)), Found::Snapshot(_))
+        matches!(of.find(&kind(number)), Found::Snapshot(..))
     }
 
     #[test]
@@ -339,9 +364,18 @@ mod tests {
         };
         for count in 1..=FAULTS_MAX {
             of.wish(wish(1));
+            // Who wishes for the same waits for the same.
+            of.wish(wish(1));
             assert_eq!(wishes.try_recv().expect("a wish").kind, kind(1));
+            assert!(wishes.try_recv().is_err());
+            of.taken(&kind(1));
             store(&of, 1);
-            of.fail(kind(1), &format!("reason {count}"));
+            let Found::Snapshot(_, first) = of.find(&kind(1)) else { panic!("it was stored") };
+            store(&of, 1);
+            of.fail(kind(1), Some(first), "it was the one before");
+            let Found::Snapshot(_, second) = of.find(&kind(1)) else { panic!("it is another") };
+            of.fail(kind(1), Some(second), &format!("reason {count}"));
+            of.fail(kind(1), Some(second), "found by another one, too");
             assert_eq!(names(below.path()), 0, "nothing of it stays");
             match of.find(&kind(1)) {
                 Found::Nothing(Some(why)) => assert_eq!(why, format!("reason {count}")),
@@ -354,7 +388,7 @@ mod tests {
         store(&of, 2);
         of.wish(wish(2));
         assert!(wishes.try_recv().is_err());
-        (0..2 * WISHES_MAX).for_each(|_| of.wish(wish(3)));
+        (3..3 + 2 * WISHES_MAX).for_each(|number| of.wish(wish(number)));
         assert_eq!(wishes.try_iter().count(), WISHES_MAX);
     }
 }

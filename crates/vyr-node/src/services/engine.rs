@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! 1. Nothing is ordered or shown before the events that say so are in the journal and the state is on
-//!    the disk. When either cannot be written nothing is ordered, and it is tried again.
+//!    the disk. When either cannot be written nothing is ordered, and it is tried again. Connections to a
+//!    machine that is gone are cut at once: that is nobody's decision.
 //! 2. An order is given once while it stands; after a start of the node all that stand are given again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,8 @@ pub(super) enum Input {
     Began(InstanceId, Began),
     /// This order could be neither carried out nor refused.
     Unable(Order, String),
+    /// This one, which could not be at first, was carried out.
+    Able(Order),
     /// Somebody sends a plan.
     Deploy(Box<DeployRequest>, SyncSender<Result<Taken, ServicesError>>),
     /// The node ends.
@@ -229,6 +232,10 @@ impl Engine {
                 // What follows it is a turn, in which it is shown.
                 Ok(Input::Began(id, began)) => drop(self.state.came_up.insert(id, began)),
                 Ok(Input::Unable(order, why)) => self.unable(order, &why),
+                Ok(Input::Able(order)) => {
+                    self.state.unable.retain(|(of, _)| *of != order);
+                    self.turn(false);
+                }
                 Ok(Input::Deploy(request, reply)) => {
                     let taken = self.deploy(&request);
                     let _ = reply.send(taken);
@@ -365,7 +372,8 @@ impl Engine {
                 continue;
             }
             let plan = self.state.plan.as_ref().map(|(_, plan)| Arc::clone(plan));
-            self.hands.give(order, plan, self.state.name.clone(), &self.state.run);
+            let again = self.state.unable.iter().any(|(of, _)| *of == order);
+            self.hands.give(order, plan, self.state.name.clone(), &self.state.run, again);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -44,8 +44,17 @@ pub(super) struct Hands {
     pub(super) data: DataDir,
     pub(super) desk: Desk,
     pub(super) inbox: SyncSender<Input>,
-    /// The newest set of backends that the ingress has; held while it is told.
-    pub(super) published: Arc<Mutex<u64>>,
+    /// What the ingress has; held while it is told.
+    pub(super) published: Arc<Mutex<Published>>,
+}
+
+/// What an ingress was told.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// The newest set of backends.
+    generation: u64,
+    /// Which process; none: nobody was, or the one who was is gone.
+    pid: Option<u32>,
 }
 
 /// What an order is carried out with, as it was when it was given.
@@ -62,6 +71,10 @@ impl Hands {
     /// Tells the engine; it is there as long as anybody gives orders.
     pub(super) fn tell(&self, what: What) {
         let _ = self.inbox.send(Input::What(what));
+    }
+
+    fn told(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds the machines of an earlier life of the node.
@@ -99,19 +112,24 @@ impl Hands {
         let hands = self.clone();
         spawn("vyr-ingress", move || {
             // The one of an earlier life of the node has what that told it.
-            let mut known = hands.doors.ingress.pid().ok().flatten();
-            if known.is_none() {
-                hands.tell(What::Unpublished);
+            match hands.doors.ingress.pid() {
+                Ok(Some(pid)) => {
+                    hands.told().pid.get_or_insert(pid);
+                }
+                Ok(None) | Err(_) => hands.tell(What::Unpublished),
             }
             while node.strong_count() > 0 {
                 thread::sleep(LOOK_PAUSE);
+                // Who was told, and who is there, at one moment.
+                let mut told = hands.told();
                 // What cannot be seen is looked at again.
-                let Ok(pid) = hands.doors.ingress.pid() else { continue };
-                if known.is_some() && pid != known {
+                let Ok(there) = hands.doors.ingress.pid() else { continue };
+                if told.pid.is_some() && told.pid != there {
+                    told.pid = None;
+                    drop(told);
                     eprintln!("vyr api: services: the ingress has ended; another one is told");
                     hands.tell(What::Unpublished);
                 }
-                known = pid;
             }
         });
     }
@@ -149,15 +167,16 @@ impl Hands {
         plan: Option<Arc<ServicesPlan>>,
         node: Option<String>,
         run: &Run,
+        is_second_try: bool,
     ) {
         let given = Given { hands: self.clone(), plan, node };
-        let again = order.clone();
+        let same = order.clone();
         let hands = self.clone();
         let run = run.clone();
-        spawn("vyr-order", move || {
-            if let Err(why) = given.carry_out(order, &run) {
-                let _ = hands.inbox.send(Input::Unable(again, why));
-            }
+        spawn("vyr-order", move || match given.carry_out(order, &run) {
+            Err(why) => drop(hands.inbox.send(Input::Unable(same, why))),
+            Ok(()) if is_second_try => drop(hands.inbox.send(Input::Able(same))),
+            Ok(()) => {}
         });
     }
 }
@@ -183,14 +202,13 @@ impl Given {
                 Err(Start::Fault(fault)) => tell(What::StartFailed(id, fault)),
             },
             Order::Publish { generation, ready } => {
-                let published = &self.hands.published;
-                let mut newest = published.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut told = self.hands.told();
                 // Each set has a thread: one that was held up must not bring back whom a newer one left.
-                if generation < *newest {
+                if generation < told.generation {
                     return Ok(());
                 }
-                self.publish(run, &ready)?;
-                *newest = generation;
+                told.pid = self.publish(run, &ready)?.or(told.pid);
+                told.generation = generation;
                 tell(What::Published(generation));
             }
             Order::Watch(id) => {
@@ -324,17 +342,20 @@ impl Given {
         self.hands.doors.net.isolate(all.collect(), ingress_uid()).map_err(|e| e.to_string())
     }
 
-    fn publish(&self, run: &Run, ready: &BTreeSet<InstanceId>) -> Result<(), Unable> {
-        let (Some(plan), Some(node)) = (&self.plan, &self.node) else { return Ok(()) };
-        let Some(of_node) = plan.node(node) else { return Ok(()) };
+    /// Tells the ingress, and which process it is; none: there need be none.
+    fn publish(&self, run: &Run, ready: &BTreeSet<InstanceId>) -> Result<Option<u32>, Unable> {
+        let (Some(plan), Some(node)) = (&self.plan, &self.node) else { return Ok(None) };
+        let Some(of_node) = plan.node(node) else { return Ok(None) };
         let ingress = &self.hands.doors.ingress;
         // Nobody comes in, and nobody ever did.
         if of_node.ingress.is_empty() && ingress.status().map_err(|e| e.to_string())?.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let backends = backends(plan, node, run, ready);
         let config = config(of_node, &backends, (ingress.control(), ingress.connections_max()));
-        ingress.apply(&config).map_err(|e| said(&e))
+        ingress.apply(&config).map_err(|e| said(&e))?;
+        let pid = ingress.pid().map_err(|e| said(&e))?;
+        pid.map(Some).ok_or_else(|| "the ingress ended as soon as it was told".to_owned())
     }
 
     /// Waits until the ingress has no connection to an instance. The state machine has its own

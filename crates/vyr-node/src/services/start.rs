@@ -10,6 +10,9 @@ use vyr_vm::image::{Config, User};
 
 use crate::process::Fetched;
 
+/// Memory is given away once: what is counted for a VMM is what it may take (ADR-0022).
+const _: () = assert!(vyr_service::place::OVERHEAD_BYTES == vyr_vm::vmm::OVERHEAD_BYTES);
+
 /// An instance that cannot be started as it is declared.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]

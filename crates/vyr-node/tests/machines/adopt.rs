@@ -154,8 +154,8 @@ fn told_nothing(test: &str) {
     let directory = house.machines().join("blank");
     let order = house.order("blank", "");
     let spec = Spec {
-        platform: Platform::open(&house.base.platform).expect("a platform"),
-        root: fs::File::open(&house.base.root).expect("a disk"),
+        platform: Platform::open(&house.base.guests.platform).expect("a platform"),
+        root: fs::File::open(&house.base.guests.root).expect("a disk"),
         memory_bytes: order.memory_bytes,
         vcpus: 1,
         scratch_bytes: order.scratch_bytes,

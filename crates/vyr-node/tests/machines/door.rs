@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
+use rustix::process::Signal;
 use vyr_node::machines::wire::{ExecFrame, LogLine};
 use vyr_node::machines::{Ending, Event, FailedAt, MachineId, MachinesError};
 use vyr_vm::channel::words::{
@@ -20,6 +21,7 @@ use crate::trial;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("door::a_machine_runs_is_asked_and_stops", a_machine_runs_is_asked_and_stops),
+        trial("door::silence_is_a_check_that_failed", silence_is_a_check_that_failed),
         trial("door::each_end_is_told_once_and_as_what_it_is", each_end_is_told_once),
         trial("door::a_machine_has_the_card_it_was_given", a_machine_has_its_card),
         trial("door::a_flood_is_bounded_and_what_is_gone_is_counted", a_flood_is_bounded),
@@ -50,6 +52,41 @@ fn rest(socket: &UnixStream) -> (String, String, Option<ExecEnd>) {
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (text(out), text(errors), end)
+}
+
+fn silence_is_a_check_that_failed(test: &str) {
+    let Some(house) = House::new(test) else { return };
+    let mut order = house.order("quiet", "httpd -f -p 127.0.0.1:80 -h /www");
+    order.start.health = Some(Check {
+        at: "127.0.0.1:80".parse().expect("an address"),
+        path: None,
+        interval_ms: 100,
+        timeout_ms: 1000,
+    });
+    let id = order.id.clone();
+    house.door.start(order, None).expect("it is taken");
+    let pid = house.event("VMM", |event| match event {
+        Event::Started { pid, .. } => Some(*pid),
+        Event::Failed { at, why, .. } => panic!("{at}: {why}"),
+        _ => None,
+    });
+    let health = |wanted: bool| {
+        house.event("check", |event| match event {
+            Event::Health { passed, said, .. } if *passed == wanted => Some(said.clone()),
+            _ => None,
+        })
+    };
+    house.runs(&id);
+    health(true);
+    let send = |signal| {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process"), signal).expect("it is there");
+    };
+    // It neither passes nor fails a check any more, and its VMM lives.
+    send(Signal::STOP);
+    assert_eq!(health(false), "no word of a check for 11 s");
+    send(Signal::CONT);
+    health(true);
 }
 
 fn a_machine_runs_is_asked_and_stops(test: &str) {

@@ -93,7 +93,7 @@ fn three_rights(test: &str) {
         for (number, to) in &files {
             let text = to.to_string_lossy();
             assert!(!internet.contains(&text.clone().into_owned()), "{number} -> {text}");
-            let own = to.starts_with(house.machines()) || *to == house.base.root;
+            let own = to.starts_with(house.machines()) || *to == house.base.guests.root;
             let nowhere = ["socket:", "pipe:", "anon_inode:", "/dev/null", "/dev/kvm", "/memfd:"];
             let fine = own || nowhere.iter().any(|start| text.starts_with(start));
             assert!(fine || number == "2", "{pid} holds {number} -> {text}");

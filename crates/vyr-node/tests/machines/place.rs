@@ -1,11 +1,9 @@
-//! Where these tests can run: a platform, a root disk of busybox, one snapshot of a guest that knows
-//! nothing; and a door to a process `machines` of this test's own.
+//! Where these tests can run: what guests are made of, one snapshot of a guest that knows nothing; and a
+//! door to a process `machines` of this test's own.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,6 +14,9 @@ use vyr_node::process::machines_alone;
 use vyr_vm::channel::words::{Process, Start};
 use vyr_vm::vmm::{Accelerator, MEMORY_MIN, Machine, Platform, Qemu, Spec, Vmm};
 
+pub(crate) use vyr_space::not_run;
+use vyr_space::{Guests, once};
+
 /// An emulated guest on a busy machine; nothing here is about time.
 pub(crate) const HANG: Duration = Duration::from_secs(300);
 
@@ -25,32 +26,16 @@ pub(crate) const GIVEN: &str = ".given";
 /// Of a scratch disk.
 pub(crate) const SCRATCH: u64 = 64 << 20;
 
-/// The programs of the root disk: busybox, under these names.
-const NAMES: &[&str] = &[
-    "sh", "cat", "date", "dd", "echo", "head", "id", "ls", "od", "seq", "sleep", "stat", "stty",
-    "tail", "touch", "true", "uname", "wc", "yes", "httpd", "trap", "kill",
-];
-
 /// What all tests start from.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
-    pub(crate) platform: PathBuf,
-    pub(crate) root: PathBuf,
+    pub(crate) guests: Guests,
     snapshot: PathBuf,
 }
 
 /// Where the platform is made; the process that starts machines reads it in its environment.
 pub(crate) fn platform() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines/platform")
-}
-
-/// Says it, and notes it for the run as a whole.
-pub(crate) fn not_run(test: &str, why: &str) {
-    println!("not run: {why}");
-    if let Some(log) = std::env::var_os("VYR_NOT_RUN_LOG") {
-        let mut log = fs::OpenOptions::new().create(true).append(true).open(log).expect("the log");
-        writeln!(log, "{test}: {why}").expect("room in the log");
-    }
+    Guests::at(Path::new(env!("CARGO_TARGET_TMPDIR"))).platform
 }
 
 /// Machines are large and processors few: one test at a time.
@@ -71,67 +56,11 @@ pub(crate) fn base(test: &str) -> Option<Base> {
     }
 }
 
-fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin".into(), "/sbin".into()];
-    std::env::split_paths(&path).chain(more).any(|directory| directory.join(name).is_file())
-}
-
 fn make() -> Result<Base, String> {
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err("the guest is one for x86-64".into());
-    }
-    for program in ["qemu-system-x86_64", "mksquashfs", "mke2fs", "apt-get", "dpkg-deb", "zstd"] {
-        if !has_program(program) {
-            return Err(format!("{program} is not installed"));
-        }
-    }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
-    let busybox = busybox.into_iter().find(|path| path.is_file());
-    let busybox = busybox.ok_or("busybox is not installed")?;
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines");
-    fs::create_dir_all(&base).map_err(|e| e.to_string())?;
-    // A runner may give each test a process of its own: the first one makes it for all of a run.
-    let lock = fs::File::create(base.join("lock")).map_err(|e| e.to_string())?;
-    lock.lock().map_err(|e| e.to_string())?;
-    let made = Base {
-        platform: platform(),
-        root: base.join("root.squashfs"),
-        snapshot: base.join("blank.snapshot"),
-    };
-    let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
-    let stamp = base.join("run");
-    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run) {
-        return Ok(made);
-    }
-    let _ = fs::remove_file(&stamp);
-    let mut guest = Command::new(env!("CARGO"));
-    guest
-        .args(["xtask", "guest", "--out"])
-        .arg(&made.platform)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    // What cargo tells this test of its package would have it build others anew.
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_")) {
-            guest.env_remove(name);
-        }
-    }
-    let built = guest.output().map_err(|e| format!("the platform cannot be made: {e}"))?;
-    if !built.status.success() {
-        let said = String::from_utf8_lossy(&built.stderr);
-        let said = said.lines().next_back().unwrap_or_default().to_owned();
-        return Err(format!("the platform cannot be made: {said}"));
-    }
-    root_disk(&base, busybox, &made.root)?;
-    // A VMM of another user reads the platform by its name.
-    for path in [&base, &made.platform] {
-        open_up(path, 0o755);
-    }
-    for name in ["vmlinux", "initramfs", "guest.json"] {
-        open_up(&made.platform.join(name), 0o644);
-    }
-    boot_blank(&made, &base).map_err(|e| format!("no guest boots: {e}"))?;
-    fs::write(stamp, run).map_err(|e| e.to_string())?;
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let base = target.join("machines");
+    let made = Base { guests: Guests::make(target)?, snapshot: base.join("blank.snapshot") };
+    once(&base, || boot_blank(&made, &base).map_err(|e| format!("no guest boots: {e}")))?;
     Ok(made)
 }
 
@@ -139,35 +68,12 @@ fn open_up(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
-fn root_disk(base: &Path, busybox: &Path, disk: &Path) -> Result<(), String> {
-    let tree = base.join("tree");
-    let _ = fs::remove_dir_all(&tree);
-    for directory in ["bin", "etc", "www", "proc", "sys", "dev", "run", "tmp"] {
-        fs::create_dir_all(tree.join(directory)).map_err(|e| e.to_string())?;
-    }
-    fs::copy(busybox, tree.join("bin/busybox")).map_err(|e| e.to_string())?;
-    for name in NAMES {
-        std::os::unix::fs::symlink("busybox", tree.join("bin").join(name))
-            .map_err(|e| e.to_string())?;
-    }
-    fs::write(tree.join("www/index.html"), "served\n").map_err(|e| e.to_string())?;
-    let _ = fs::remove_file(disk);
-    let made = Command::new("mksquashfs")
-        .arg(&tree)
-        .arg(disk)
-        .args(["-comp", "zstd", "-all-root", "-quiet", "-no-progress", "-all-time", "0"])
-        .args(["-mkfs-time", "0"])
-        .output()
-        .map_err(|e| e.to_string())?;
-    if made.status.success() { Ok(()) } else { Err("mksquashfs failed".into()) }
-}
-
 /// The one cold boot, emulated.
 fn boot_blank(made: &Base, base: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let directory = base.join("blank");
     let spec = Spec {
-        platform: Platform::open(&made.platform)?,
-        root: fs::File::open(&made.root)?,
+        platform: Platform::open(&made.guests.platform)?,
+        root: fs::File::open(&made.guests.root)?,
         memory_bytes: MEMORY_MIN,
         vcpus: 1,
         scratch_bytes: Some(SCRATCH),
@@ -258,7 +164,7 @@ impl House {
     pub(crate) fn order(&self, id: &str, script: &str) -> Order {
         Order {
             id: MachineId::new(id).expect("a name"),
-            root: self.base.root.clone(),
+            root: self.base.guests.root.clone(),
             memory_bytes: MEMORY_MIN,
             vcpus: 1,
             scratch_bytes: Some(SCRATCH),

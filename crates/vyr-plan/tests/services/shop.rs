@@ -13,7 +13,7 @@ name = "shop"
 prefix = "fd5e:40b1:9c22::/48"
 operators = { threshold = 2, threshold_services = 1, from = ["192.0.2.0/24"] }
 [nodes.alpha]
-memory = "2Gi"
+memory = "2304Mi"
 cpu = 2
 ipv4_public = ["198.51.100.7", "198.51.100.8"]
 [nodes.beta]

@@ -69,7 +69,7 @@ fn everything_says_where_it_comes_from() {
         ("web/http/0", &["a slot on ", "services/web.toml:3:", "gamma: it is draining"][..]),
         ("web/http/1", &["reached as shop.example:443->web/http:8443"]),
         ("web/worker/0", &["no route leads to it"]),
-        ("web/http", &["2 instances", "256 MiB", "64.0 MiB"]),
+        ("web/http", &["2 instances", "256 MiB", "160 MiB"]),
         ("web", &["release ", "registry.example/shop/web:2.4", "secrets/web.age", "a way on"]),
         (&release, &["service web"]),
         ("gamma", &["draining", "site.toml:13:"]),

@@ -20,8 +20,9 @@ use vyr_base::format_bytes;
 
 pub use choose::place;
 
-/// Bytes that an instance costs a node beyond its own memory: the VMM, its queues, its page tables.
-pub const OVERHEAD_BYTES: u64 = 64 << 20;
+/// Bytes that an instance may cost a node beyond its own memory: the VMM, its queues, its page tables, and
+/// what an emulated guest's instructions were translated to. Its VMM is capped there.
+pub const OVERHEAD_BYTES: u64 = 160 << 20;
 /// How often one processor is given away while there is another node. Processors are shared by
 /// weight, so this is how thin a share may get when everybody wants it at once; it refuses nothing.
 pub const CPU_OVERCOMMIT: u64 = 4;

@@ -18,6 +18,10 @@ pub(super) const SCRATCH: &str = "scratch.img";
 /// What the kernel is told. A panic, which the end of its first process is too, ends the machine.
 const APPEND: &str = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t";
 
+/// Of translated instructions. By itself QEMU keeps up to 1 GiB of them, which its cap on memory leaves no
+/// room for.
+const TRANSLATED_MIB: u32 = 64;
+
 /// What an emulated guest is told besides. It cannot find out the rate of its time stamp counter, which
 /// is the host's, and with another rate its time would run fast or slow. Told that it may rely on it, it
 /// does not compare it with its timer's ticks, of which a busy host loses some.
@@ -95,13 +99,17 @@ pub(super) struct Own {
 
 /// Everything that the guest sees of its machine.
 pub(super) fn seen(spec: &Spec, accelerator: &Accelerator, own: &Own) -> Vec<String> {
-    let (cpu, append) = match accelerator {
-        Accelerator::Kvm => ("host", APPEND.to_owned()),
-        Accelerator::Tcg(_) => ("max", format!("{APPEND} {}", append_tcg(own.counter_khz))),
+    let (how, cpu, append) = match accelerator {
+        Accelerator::Kvm => ("kvm".to_owned(), "host", APPEND.to_owned()),
+        Accelerator::Tcg(_) => {
+            let append = format!("{APPEND} {}", append_tcg(own.counter_khz));
+            (format!("tcg,tb-size={TRANSLATED_MIB}"), "max", append)
+        }
     };
     let mut all = vec!["-no-reboot".to_owned()];
     let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
-    add("-machine", format!("microvm,accel={},rtc=on", accelerator.word()));
+    add("-machine", "microvm,rtc=on".into());
+    add("-accel", how);
     add("-cpu", cpu.into());
     add("-m", format!("{}M", spec.memory_bytes >> 20));
     add("-smp", spec.vcpus.to_string());
@@ -111,7 +119,9 @@ pub(super) fn seen(spec: &Spec, accelerator: &Accelerator, own: &Own) -> Vec<Str
     add("-device", "virtserialport,chardev=vyr,name=vyr".into());
     add("-device", "virtio-blk-device,drive=root,serial=root".into());
     if spec.scratch_bytes.is_some() {
-        add("-device", "virtio-blk-device,drive=scratch,serial=scratch".into());
+        // A full disk of the host is told to the guest, which goes on. Else the machine would be
+        // stopped until somebody said that there is room.
+        add("-device", "virtio-blk-device,drive=scratch,serial=scratch,werror=report".into());
     }
     if spec.card.is_some() {
         let mac = own.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));

@@ -50,7 +50,9 @@ impl Identity {
     /// Whether its last change lies so far back that a later one shows.
     fn is_settled(&self) -> bool {
         let seconds = u64::try_from(self.changed.0).unwrap_or(0);
-        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let ns = u64::try_from(self.changed.1).unwrap_or(0);
+        let changed =
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(ns);
         changed.elapsed().is_ok_and(|since| since >= TICK)
     }
 }

@@ -21,6 +21,9 @@ use crate::channel::{Channel, ChannelError};
 /// Storing a guest of a few hundred MiB on a busy disk.
 const STORE: Duration = Duration::from_secs(300);
 
+/// What a snapshot has besides the memory of its guest: the state of its devices.
+const BESIDE_MEMORY_BYTES: u64 = 64 << 20;
+
 /// A VMM whose sockets are closed is gone within this, or does not end.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -106,12 +109,17 @@ impl Machine for QemuMachine {
         qmp.hand_over("snapshot", file.as_fd())?;
         qmp.ask("migrate", Some(json!({"uri": "fd:snapshot"})))?;
         qmp.finish_migration(STORE)?;
+        // From here on nobody changes what it stored.
+        self.kill()?;
         file.sync_all().map_err(VmmError::file("write", &new))?;
+        let bytes = file.metadata().map_err(VmmError::file("look at", &new))?.len();
+        if bytes > shape.memory_bytes.saturating_add(BESIDE_MEMORY_BYTES) {
+            return Err(VmmError::Snapshot(format!("it has {bytes} bytes")));
+        }
         let mut stored = Stored::of(shape);
         stored.add(&file, |file| digests.of(file)).map_err(VmmError::file("read", &new))?;
         fs::rename(&new, to).map_err(VmmError::file("rename", &new))?;
         // Last: a snapshot without its record is none.
-        record::write(&to.with_extension("json"), &stored)?;
-        self.kill().map(drop)
+        record::write(&to.with_extension("json"), &stored)
     }
 }

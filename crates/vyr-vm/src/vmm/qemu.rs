@@ -8,7 +8,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -33,8 +33,9 @@ use super::{
     probe,
 };
 
-/// What a VMM needs beside its guest's memory: measured 75 MiB above it with emulation
-/// (research on services, section 2), of which the kernel's file is 55; and room for its threads.
+/// What a VMM may have beside its guest's memory: measured 75 MiB above it with emulation
+/// (research on services, section 2), of which the kernel's file is 55; what it has translated; and room for
+/// its threads. Placement counts as much.
 pub const OVERHEAD_BYTES: u64 = 160 << 20;
 
 /// A snapshot of a small guest is read in a fraction of a second; a busy machine gets more.
@@ -117,7 +118,8 @@ impl Qemu {
     /// All but what is on the root disk.
     fn outside(&self, spec: &Spec) -> Result<Shape, VmmError> {
         let seen = command::seen(spec, self.accelerator(), &Own::default()).join("\0");
-        Shape::of(spec, &self.version, self.accelerator(), &seen)
+        let vmm = format!("{}, {}", self.version, program()?);
+        Shape::of(spec, &vmm, self.accelerator(), &seen)
     }
 
     fn shape(&self, spec: &Spec) -> Result<Shape, VmmError> {
@@ -309,6 +311,15 @@ impl Handed {
         ];
         all.into_iter().flatten().try_for_each(|fd| Ok(fcntl_setfd(fd, flags)?))
     }
+}
+
+/// Which file the program is now: an upgrade puts another one there while this process lives.
+fn program() -> Result<String, VmmError> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&paths).map(|directory| directory.join(PROGRAM));
+    let metadata = found.find_map(|path| fs::metadata(path).ok());
+    let of = metadata.ok_or(VmmError::Missing(PROGRAM))?;
+    Ok(format!("{}:{}:{}:{}", of.dev(), of.ino(), of.ctime(), of.ctime_nsec()))
 }
 
 fn version() -> Result<String, VmmError> {

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-pub(crate) use vyr_space::not_run;
+use vyr_space::{Guests, once};
+pub(crate) use vyr_space::{RUN, not_run, run};
 use vyr_vm::channel::words::{Phase, Process, Start};
 use vyr_vm::channel::{Channel, fresh};
 use vyr_vm::vmm::{MEMORY_MIN, Machine, Platform, Qemu, QemuMachine, Spec, Vmm};
@@ -15,18 +15,8 @@ use vyr_vm::vmm::{MEMORY_MIN, Machine, Platform, Qemu, QemuMachine, Spec, Vmm};
 /// An emulated guest on a busy machine; nothing here is about time.
 pub(crate) const HANG: Duration = Duration::from_secs(240);
 
-/// Names the run to a process that a test starts.
-pub(crate) const RUN: &str = "VYR_TEST_RUN";
-
 /// Of a scratch disk.
 pub(crate) const SCRATCH: u64 = 64 << 20;
-
-/// The programs of the root disk: busybox, under these names.
-const NAMES: &[&str] = &[
-    "sh", "cat", "dd", "echo", "env", "head", "hostname", "id", "ip", "kill", "ls", "mount", "nc",
-    "od", "ps", "seq", "sleep", "stat", "stty", "tail", "true", "tty", "uname", "wc", "yes",
-    "grep", "cut", "touch", "date", "httpd", "ping",
-];
 
 /// What every machine of these tests is made of.
 #[derive(Debug, Clone)]
@@ -48,89 +38,14 @@ pub(crate) fn place(test: &str) -> Option<Place> {
     }
 }
 
-fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin".into(), "/sbin".into()];
-    std::env::split_paths(&path).chain(more).any(|directory| directory.join(name).is_file())
-}
-
 fn make() -> Result<Place, String> {
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err("the guest is one for x86-64".into());
-    }
-    for program in ["qemu-system-x86_64", "mksquashfs", "mke2fs", "apt-get", "dpkg-deb", "zstd"] {
-        if !has_program(program) {
-            return Err(format!("{program} is not installed"));
-        }
-    }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
-    let busybox = busybox.into_iter().find(|path| path.is_file());
-    let busybox = busybox.ok_or("busybox is not installed")?;
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
-    fs::create_dir_all(&base).map_err(|e| e.to_string())?;
-    // A runner may give each test a process of its own: the first one makes it for all of a run.
-    let lock = fs::File::create(base.join("lock")).map_err(|e| e.to_string())?;
-    lock.lock().map_err(|e| e.to_string())?;
-    let platform = base.join("platform");
-    let stamp = base.join("run");
-    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run()) {
-        let platform = Platform::open(&platform).map_err(|e| e.to_string())?;
-        let (root, snapshot) = (base.join("root.squashfs"), base.join("blank.snapshot"));
-        return Ok(Place { platform, root, snapshot });
-    }
-    let _ = fs::remove_file(&stamp);
-    let mut guest = Command::new(env!("CARGO"));
-    guest.args(["xtask", "guest", "--out"]).arg(&platform).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // What cargo tells this test of its package would have it build others anew.
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_")) {
-            guest.env_remove(name);
-        }
-    }
-    let made = guest.output().map_err(|e| format!("the platform cannot be made: {e}"))?;
-    if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stderr);
-        let said = said.lines().next_back().unwrap_or_default().to_owned();
-        return Err(format!("the platform cannot be made: {said}"));
-    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Guests { platform, root } = Guests::make(target)?;
+    let base = target.join("machine");
     let platform = Platform::open(&platform).map_err(|e| e.to_string())?;
-    let root = root_disk(&base, busybox)?;
-    let snapshot = base.join("blank.snapshot");
-    let place = Place { platform, root, snapshot };
-    boot_blank(&place, &base).map_err(|e| format!("no guest boots: {e}"))?;
-    fs::write(stamp, run()).map_err(|e| e.to_string())?;
+    let place = Place { platform, root, snapshot: base.join("blank.snapshot") };
+    once(&base, || boot_blank(&place, &base).map_err(|e| format!("no guest boots: {e}")))?;
     Ok(place)
-}
-
-/// This run of the tests, which may be several processes.
-pub(crate) fn run() -> String {
-    let named = ["NEXTEST_RUN_ID", RUN].iter().find_map(|name| std::env::var(name).ok());
-    named.unwrap_or_else(|| std::process::id().to_string())
-}
-
-/// Made by the same program that real images are made with.
-fn root_disk(base: &Path, busybox: &Path) -> Result<PathBuf, String> {
-    let tree = base.join("tree");
-    let _ = fs::remove_dir_all(&tree);
-    for directory in ["bin", "etc", "www", "proc", "sys", "dev", "run", "tmp"] {
-        fs::create_dir_all(tree.join(directory)).map_err(|e| e.to_string())?;
-    }
-    fs::copy(busybox, tree.join("bin/busybox")).map_err(|e| e.to_string())?;
-    for name in NAMES {
-        std::os::unix::fs::symlink("busybox", tree.join("bin").join(name))
-            .map_err(|e| e.to_string())?;
-    }
-    fs::write(tree.join("www/index.html"), "served\n").map_err(|e| e.to_string())?;
-    let disk = base.join("root.squashfs");
-    let _ = fs::remove_file(&disk);
-    let made = Command::new("mksquashfs")
-        .arg(&tree)
-        .arg(&disk)
-        .args(["-comp", "zstd", "-all-root", "-quiet", "-no-progress", "-all-time", "0"])
-        .args(["-mkfs-time", "0"])
-        .output()
-        .map_err(|e| e.to_string())?;
-    if made.status.success() { Ok(disk) } else { Err("mksquashfs failed".into()) }
 }
 
 /// The one cold boot; it is itself what the tests of the boot look at.
@@ -174,7 +89,11 @@ impl Place {
 
     /// A machine of this specification and its channel.
     pub(crate) fn guest(&self, spec: Spec) -> Guest {
-        let directory = tempfile::tempdir().expect("room");
+        self.guest_in(spec, tempfile::tempdir().expect("room"))
+    }
+
+    /// The same in a directory of somebody else's making.
+    pub(crate) fn guest_in(&self, spec: Spec, directory: tempfile::TempDir) -> Guest {
         // A VMM of another user goes through it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         fs::set_permissions(directory.path(), open).expect("ours");

@@ -106,7 +106,7 @@ fn cut(file: &Path, hosts: &[IpAddr], json: bool) -> Result<ExitCode> {
     let (config, _) = load(file)?;
     let connections = vyr_ingress::cut(&config.control, hosts)?;
     if json {
-        output::json_line(&serde_json::json!({ "connections": connections }))?;
+        output::json_line(serde_json::json!({ "connections": connections }))?;
     } else {
         output::print(format!("cut {connections} connections"));
     }

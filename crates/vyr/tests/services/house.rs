@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vyr_space::{Namespace, is_able, not_run};
+use vyr_space::{Guests, Namespace, is_able, not_run};
 
 /// Nothing here takes a tenth of it; what does hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(300);
@@ -51,10 +51,7 @@ pub(crate) fn kernel() -> String {
 /// A place with a registry that has two images and a node that runs; none, and why, where that cannot
 /// be.
 pub(crate) fn is_able_here(test: &str) -> Option<House> {
-    if !rustix::process::getuid().is_root() {
-        not_run(test, "needs root");
-        return None;
-    }
+    // Root, too.
     if !is_able(test, &PROGRAMS) {
         return None;
     }
@@ -62,8 +59,8 @@ pub(crate) fn is_able_here(test: &str) -> Option<House> {
         not_run(test, "there is no /dev/net/tun");
         return None;
     }
-    let platform = match platform() {
-        Ok(platform) => platform,
+    let platform = match Guests::make(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
+        Ok(guests) => guests.platform,
         Err(why) => {
             not_run(test, &why);
             return None;
@@ -74,34 +71,6 @@ pub(crate) fn is_able_here(test: &str) -> Option<House> {
         return None;
     };
     Some(House::new(space, platform))
-}
-
-/// The kernel and the first process of guests, made once for all tests of a run.
-fn platform() -> Result<PathBuf, String> {
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("services");
-    fs::create_dir_all(&base).map_err(|e| e.to_string())?;
-    // A runner may give each test a process of its own: what one boots another must not make anew.
-    let lock = File::create(base.join("lock")).map_err(|e| e.to_string())?;
-    lock.lock().map_err(|e| e.to_string())?;
-    let (to, stamp) = (base.join("platform"), base.join("run"));
-    let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
-    if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == run) {
-        return Ok(to);
-    }
-    let mut guest = Command::new(env!("CARGO"));
-    guest.args(["xtask", "guest", "--out"]).arg(&to).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // What cargo tells this test of its package would have it build others anew.
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_")) {
-            guest.env_remove(name);
-        }
-    }
-    let built = guest.output().map_err(|e| format!("the platform cannot be made: {e}"))?;
-    if !built.status.success() {
-        return Err("the platform cannot be made".into());
-    }
-    fs::write(stamp, run).map_err(|e| e.to_string())?;
-    Ok(to)
 }
 
 impl House {

@@ -37,7 +37,7 @@ fn a_service_is_deployed_replaced_refused_and_found_again() {
     let first = house.instance();
     assert_eq!(first["state"], "ready");
     let address = first["address"].as_str().expect("an address").to_owned();
-    // Root's own connections to an instance pass; those of anybody else but the ingress do not.
+    // Nobody but the ingress does.
     let straight = house.as_nobody(&["busybox", "nc", "-w", "2", &address, "8080"]);
     assert!(straight.is_err(), "somebody reached an instance: {straight:?}");
 
@@ -46,9 +46,13 @@ fn a_service_is_deployed_replaced_refused_and_found_again() {
     assert_ne!(kernel.trim(), house::kernel());
     let secret = house.exec(&["/bin/cat", "/run/secrets/platform.env"]).expect("a file");
     assert!(secret.contains(MARKER), "{secret}");
-    let environment = house.exec(&["/bin/cat", "/proc/1/environ"]).expect("one");
-    assert!(!environment.contains(MARKER));
-    assert!(house.exec(&["/bin/sh", "-c", "exit 7"]).is_err());
+    // No process has it in its environment, the workload among them.
+    let environments = "for of in /proc/[0-9]*/; do /bin/cat $of/cmdline $of/environ; done; true";
+    let environments = house.exec(&["/bin/sh", "-c", environments]).expect("all of them");
+    assert!(environments.contains("httpd") && !environments.contains(MARKER), "{environments}");
+    let (code, _, _) =
+        house.output(house.command(&["exec", "web", "--", "/bin/sh", "-c", "exit 7"]), "");
+    assert_eq!(code, Some(7));
     let logged = house.vyr(&["logs", "web", "--json"], "").expect("a log");
     assert!(logged.contains("response:200"), "{logged}");
     assert!(house.files_with(MARKER).is_empty(), "{:?}", house.files_with(MARKER));
@@ -119,15 +123,41 @@ fn what_other_tools_want_is_refused_with_a_way_to_go() {
     let compose = "services:\n  web:\n    image: nginx\n    ports: [\"80:80\"]\n";
     fs::write(directory.path().join("docker-compose.yml"), compose).expect("room");
     fs::write(directory.path().join("app.zip"), b"PK\x03\x04rest").expect("room");
-    for name in ["docker-compose.yml", "app.zip", ""] {
+    fs::write(directory.path().join("app.tar"), [vec![0; 257], b"ustar\0".to_vec()].concat())
+        .expect("room");
+    fs::write(directory.path().join("Chart.yaml"), "apiVersion: v2\nname: web\nversion: 1.0.0\n")
+        .expect("room");
+    fs::write(directory.path().join("Dockerfile"), "FROM debian:13\nRUN true\n").expect("room");
+    let vyr = |arguments: &[&std::ffi::OsStr]| {
+        let vyr = std::process::Command::new(env!("CARGO_BIN_EXE_vyr")).args(arguments).output();
+        let output = vyr.expect("vyr runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for name in ["docker-compose.yml", "Chart.yaml", "Dockerfile", "app.zip", "app.tar", ""] {
         let path = directory.path().join(name);
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vyr"))
-            .arg("deploy")
-            .arg(&path)
-            .output()
-            .expect("vyr runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        let (code, said) = vyr(&["deploy".as_ref(), path.as_os_str()]);
+        assert_eq!(code, Some(2), "{name}: {said}");
         assert!(said.contains("hint: "), "{name}: {said}");
+    }
+    // In the words of another tool, within a manifest of ours.
+    let site = directory.path().join("site");
+    fs::create_dir_all(site.join("services")).expect("room");
+    let site_toml = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop/site.toml");
+    fs::copy(site_toml, site.join("site.toml")).expect("the example");
+    let good = "version = 1\n[image]\nref = \"registry.example.net/web:1\"\n\
+                [processes.http.resources]\nmemory = \"128Mi\"\n[secrets]\nnone = true\n";
+    for (key, word) in [
+        ("[build]\ndockerfile = \"Dockerfile\"", "build"),
+        ("privileged = true", "privileged"),
+        ("kernel = \"bzImage\"", "kernel"),
+        ("[autoscale]\nmax = 9", "autoscale"),
+        ("[[udp]]\nport = 53", "udp"),
+        ("[[middlewares]]\nstrip = \"/api\"", "middlewares"),
+    ] {
+        let text = good.replacen("version = 1\n", &format!("version = 1\n{key}\n"), 1);
+        fs::write(site.join("services/web.toml"), text).expect("room");
+        let (code, said) = vyr(&["check".as_ref(), "--site".as_ref(), site.as_os_str()]);
+        assert_eq!(code, Some(2), "{word}: {said}");
+        assert!(said.contains(word) && said.contains("hint: "), "{word}: {said}");
     }
 }
