@@ -158,7 +158,8 @@ fn a_slot_without_room_is_told_with_a_reason_for_each_node() {
     {
         assert!(told.contains(word), "{word} in {told}");
     }
-    let none = with(&[("memory = \"2304Mi\"\ncpu = 2\n", ""), ("memory = \"512Mi\"\ncpu = 1\n", "")]);
+    let none =
+        with(&[("memory = \"2304Mi\"\ncpu = 2\n", ""), ("memory = \"512Mi\"\ncpu = 1\n", "")]);
     let faults = compile_services(&none, &Lock::default(), None, None).expect_err("nowhere");
     assert!(faults[0].what.contains("no_nodes_active"), "{}", faults[0]);
 }

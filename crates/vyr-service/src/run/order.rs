@@ -73,7 +73,7 @@ impl Run {
         let mut lives: Vec<&Instance> = self.instances.values().collect();
         lives.sort_by_key(|one| one.number);
         let mut fetched = BTreeSet::new();
-        let mut ended: BTreeMap<&SlotName, Vec<InstanceId>> = BTreeMap::new();
+        let mut ended: BTreeMap<&SlotName, Vec<&Instance>> = BTreeMap::new();
         for one in lives {
             let id = one.id;
             match one.step {
@@ -89,15 +89,17 @@ impl Run {
                 Step::Wait => orders.push(Order::Watch(id)),
                 Step::Stop => orders.push(Order::Stop { id, grace_ms: one.spec.stop_ms }),
                 Step::Kill => orders.push(Order::Kill(id)),
-                Step::Gone => ended.entry(&one.slot).or_default().push(id),
+                Step::Gone => ended.entry(&one.slot).or_default().push(one),
                 Step::Guest | Step::Check | Step::Serve | Step::Leave => {}
             }
         }
-        for (slot, ids) in ended {
-            // The last ones are kept for who reads their logs, while somebody wants the slot.
+        for (slot, mut lives) in ended {
+            // The last that ended are kept for who reads their logs, while somebody wants the slot. One
+            // that ran for long may end after many that began later.
+            lives.sort_by_key(|one| (one.since_ms, one.number));
             let kept = if self.knows(slot) { ENDED_KEPT } else { 0 };
-            let excess = ids.len().saturating_sub(kept);
-            orders.extend(ids.into_iter().take(excess).map(Order::Forget));
+            let excess = lives.len().saturating_sub(kept);
+            orders.extend(lives.into_iter().take(excess).map(|one| Order::Forget(one.id)));
         }
         for (id, gone) in &self.strays {
             orders.push(if *gone { Order::Forget(*id) } else { Order::Kill(*id) });

@@ -280,7 +280,7 @@ to = "http"
         serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed}"))
     }
 
-    fn node_log(&self) -> String {
+    pub(crate) fn node_log(&self) -> String {
         fs::read_to_string(self.path("node.log")).unwrap_or_default()
     }
 
@@ -323,6 +323,29 @@ to = "http"
         self.space
             .run("curl", &["-sS", "-f", "-m", "20", &url], "")
             .unwrap_or_else(|e| panic!("{e}\n{}", self.node_log()))
+    }
+
+    /// Has the node start instances from snapshots.
+    pub(crate) fn with_snapshots(&mut self) {
+        let config = File::options().append(true).open(self.path("node.toml"));
+        let lines = b"[machines]\nsnapshots = true\n";
+        config.expect("it was made").write_all(lines).expect("room");
+        self.kill_node();
+        self.start_node();
+    }
+
+    /// Waits until the node has so many snapshots.
+    pub(crate) fn until_snapshots(&self, count: usize) {
+        let directory = self.path("data/machines/.snapshots");
+        let whole = || {
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            entries.filter(|it| it.path().extension().is_some_and(|end| end == "json")).count()
+        };
+        let until = Instant::now() + HANG;
+        while whole() != count {
+            assert!(Instant::now() < until, "{} snapshots: {}", whole(), self.node_log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A connection whose server waits for the rest.

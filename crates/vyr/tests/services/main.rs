@@ -28,6 +28,7 @@ fn a_service_is_deployed_replaced_refused_and_found_again() {
     else {
         return;
     };
+    house.with_snapshots();
     // First life: one instance, reached through the ingress only.
     house.web("v1", "/healthz", true);
     house.vyr(&["secret", "set", "TOKEN", "--service", "web"], MARKER).expect("a secret");
@@ -107,14 +108,27 @@ fn a_service_is_deployed_replaced_refused_and_found_again() {
     let proven = house.json(&["verify", shown, "--trust", keys.to_str().expect("UTF-8")]);
     assert_eq!((&proven["verified"], &proven["outcome"]), (&true.into(), &"failed".into()));
 
-    // Killing the VMM ends the instance, and another one takes its place. Who was connected is told so,
+    // Killing the VMM ends the instance, and another one takes its place, which need not boot: there is a
+    // snapshot of each of the two images. Who was connected is told so,
     // and does not wait for an answer that cannot come.
+    house.until_snapshots(2);
     let mut waiting = house.half_a_request();
     let third = house.kill_vmm(&second);
     assert_ne!(third["instance"], second["instance"]);
+    let began = (&first["began"], &third["began"]);
+    assert_eq!(began, (&"booted".into(), &"restored".into()), "{third} {}", house.node_log());
     let end = waiting.read(&mut [0]).expect_err("there is no answer");
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     assert_eq!(house.get("/"), "version v2\n");
+
+    // After all of that, the secret is in nobody's files, snapshots among them; the search finds what is.
+    let secret = house.exec(&["/bin/cat", "/run/secrets/platform.env"]).expect("a file");
+    assert!(secret.contains(MARKER), "{secret}");
+    assert!(house.files_with(MARKER).is_empty(), "{:?}", house.files_with(MARKER));
+    let found = house.files_with("vyr-init");
+    let is_snapshot =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|of| of == "snapshot");
+    assert!(found.iter().any(is_snapshot), "{found:?}");
 }
 
 #[test]

@@ -145,6 +145,25 @@ fn a_first_release_that_fails_is_off_and_says_why() {
 }
 
 #[test]
+fn who_ended_last_is_kept_also_if_others_began_after_it() {
+    let mut world = World::new().is(2, Nature::Ends(3)).with(plan(1, &web(1)[..1]));
+    let first = *world.ingress.first().expect("it serves");
+    world = world.with(plan(2, &web(2)[..1]));
+    world.expects(&web(1)[..1]);
+    let ended = |world: &World| {
+        let lives = world.run.of_slot(&slot(WEB[0]));
+        lives.iter().filter(|one| one.state.is_terminal()).map(|one| one.id).collect::<Vec<_>>()
+    };
+    let before = ended(&world);
+    assert_eq!(before.len(), ENDED_KEPT, "they came after it, and ended");
+    world.now += 1000;
+    world.machines.remove(&first);
+    world.tell(What::Gone(first));
+    let world = world.settled();
+    assert!(ended(&world).contains(&first), "its log is the newest: {:?}", ended(&world));
+}
+
+#[test]
 fn fewer_slots_are_drained_and_more_are_made() {
     let world = World::new().with(plan(1, &web(1))).with(plan(2, &web(1)[..1]));
     world.expects(&web(1)[..1]);
