@@ -415,7 +415,10 @@ impl Engine {
         for (id, now) in self.state.run.instances() {
             let then = before.instances().get(id);
             let was = then.map(|of| (of.state, of.step.has_machine()));
-            if now.step.has_machine() && !was.is_some_and(|(_, machine)| machine) {
+            // The machine of one that has ended may be found again by the next life of the node, to be
+            // ended: it is no start.
+            let over = now.state.is_terminal();
+            if !over && now.step.has_machine() && !was.is_some_and(|(_, machine)| machine) {
                 self.state.unwritten.push(Body::InstanceStarted(step(now)));
             }
             if was.map(|(state, _)| state) == Some(now.state) {
