@@ -133,6 +133,9 @@ _vyr() {
             vyr,server)
                 cmd="vyr__subcmd__server"
                 ;;
+            vyr,service)
+                cmd="vyr__subcmd__service"
+                ;;
             vyr,state)
                 cmd="vyr__subcmd__state"
                 ;;
@@ -310,6 +313,12 @@ _vyr() {
             vyr__subcmd__server,rotate)
                 cmd="vyr__subcmd__server__subcmd__rotate"
                 ;;
+            vyr__subcmd__service,halt)
+                cmd="vyr__subcmd__service__subcmd__halt"
+                ;;
+            vyr__subcmd__service,resume)
+                cmd="vyr__subcmd__service__subcmd__resume"
+                ;;
             vyr__subcmd__state,bind)
                 cmd="vyr__subcmd__state__subcmd__bind"
                 ;;
@@ -350,7 +359,7 @@ _vyr() {
 
     case "${cmd}" in
         vyr)
-            opts="-h -V --data-dir --json --help --version run up status key artifact image task state traces metrics events verify checkpoint node init lock check plan diff history explain graph apply confirm rollback drift network bundle rebuild server ingress client deploy scale ps logs exec release secret sched doctor bench completions __network-agent __generate"
+            opts="-h -V --data-dir --json --help --version run up status key artifact image task state traces metrics events verify checkpoint node init lock check plan diff history explain graph apply confirm rollback drift network bundle rebuild server ingress client deploy scale ps logs exec service release secret sched doctor bench completions __network-agent __generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2936,6 +2945,60 @@ _vyr() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__service)
+            opts="-h --data-dir --json --help halt resume"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__service__subcmd__halt)
+            opts="-h --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vyr__subcmd__service__subcmd__resume)
+            opts="-h --data-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -65,6 +65,7 @@ complete -c vyr -n "__fish_vyr_needs_command" -f -a "scale" -d 'Run more or fewe
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "ps" -d 'List instances, and say why a slot is not as it should be'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "logs" -d 'Print what an instance wrote'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "exec" -d 'Run a program beside an instance\'s own'
+complete -c vyr -n "__fish_vyr_needs_command" -f -a "service" -d 'Empty a slot whatever the plan says, and let the plan have it again'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "release" -d 'What services were made of, what became of their deploys, and the way back'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "secret" -d 'What services are told and nobody else: age files in the site'
 complete -c vyr -n "__fish_vyr_needs_command" -f -a "sched" -d 'Show how the kernel guides the threads that run guests'
@@ -607,6 +608,17 @@ complete -c vyr -n "__fish_vyr_using_subcommand exec" -s i -l interactive -d 'Pa
 complete -c vyr -n "__fish_vyr_using_subcommand exec" -s t -l tty -d 'Give it a terminal'
 complete -c vyr -n "__fish_vyr_using_subcommand exec" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and not __fish_seen_subcommand_from halt resume" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand service; and not __fish_seen_subcommand_from halt resume" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and not __fish_seen_subcommand_from halt resume" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and not __fish_seen_subcommand_from halt resume" -f -a "halt" -d 'Empty a slot, whatever the plan says, until it is resumed'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and not __fish_seen_subcommand_from halt resume" -f -a "resume" -d 'Let the plan have a slot again'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and __fish_seen_subcommand_from halt" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand service; and __fish_seen_subcommand_from halt" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and __fish_seen_subcommand_from halt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and __fish_seen_subcommand_from resume" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
+complete -c vyr -n "__fish_vyr_using_subcommand service; and __fish_seen_subcommand_from resume" -l json -d 'Print one JSON object on stdout and nothing else there'
+complete -c vyr -n "__fish_vyr_using_subcommand service; and __fish_seen_subcommand_from resume" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -l data-dir -d 'Where keys, trust, artifacts and compiled code lie' -r -F
 complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -l json -d 'Print one JSON object on stdout and nothing else there'
 complete -c vyr -n "__fish_vyr_using_subcommand release; and not __fish_seen_subcommand_from ls show receipt rollback" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1161,6 +1161,44 @@ _arguments "${_arguments_options[@]}" : \
 '*::argv -- The program and its arguments:_default' \
 && ret=0
 ;;
+(service)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_vyr__subcmd__service_commands" \
+"*::: :->service" \
+&& ret=0
+
+    case $state in
+    (service)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:vyr-service-command-$line[1]:"
+        case $line[1] in
+            (halt)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':slot -- The slot, such as web/http/0\: vyr ps lists them:_default' \
+&& ret=0
+;;
+(resume)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
+'--json[Print one JSON object on stdout and nothing else there]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':slot -- The slot, such as web/http/0\: vyr ps lists them:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (release)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where keys, trust, artifacts and compiled code lie]:DIR:_files' \
@@ -1590,6 +1628,7 @@ _vyr_commands() {
 'ps:List instances, and say why a slot is not as it should be' \
 'logs:Print what an instance wrote' \
 'exec:Run a program beside an instance'\''s own' \
+'service:Empty a slot whatever the plan says, and let the plan have it again' \
 'release:What services were made of, what became of their deploys, and the way back' \
 'secret:What services are told and nobody else\: age files in the site' \
 'sched:Show how the kernel guides the threads that run guests' \
@@ -2128,6 +2167,24 @@ _vyr__subcmd__server__subcmd__ls_commands() {
 _vyr__subcmd__server__subcmd__rotate_commands() {
     local commands; commands=()
     _describe -t commands 'vyr server rotate commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__service_commands] )) ||
+_vyr__subcmd__service_commands() {
+    local commands; commands=(
+'halt:Empty a slot, whatever the plan says, until it is resumed' \
+'resume:Let the plan have a slot again' \
+    )
+    _describe -t commands 'vyr service commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__service__subcmd__halt_commands] )) ||
+_vyr__subcmd__service__subcmd__halt_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr service halt commands' commands "$@"
+}
+(( $+functions[_vyr__subcmd__service__subcmd__resume_commands] )) ||
+_vyr__subcmd__service__subcmd__resume_commands() {
+    local commands; commands=()
+    _describe -t commands 'vyr service resume commands' commands "$@"
 }
 (( $+functions[_vyr__subcmd__state_commands] )) ||
 _vyr__subcmd__state_commands() {

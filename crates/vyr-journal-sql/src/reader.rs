@@ -124,6 +124,14 @@ impl Reader {
         self.last_of(DEPLOY_ENDED)
     }
 
+    /// The names of sessions that began and did not end, oldest first.
+    pub fn open_sessions(&self) -> Result<Vec<String>, JournalError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT id FROM sessions ORDER BY seq")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.map(|id| Ok(id?)).collect()
+    }
+
     fn last_of(&self, ended: i64) -> Result<Option<u64>, JournalError> {
         let mut statement =
             self.connection.prepare_cached("SELECT max(seq) FROM changes WHERE ended = ?1")?;

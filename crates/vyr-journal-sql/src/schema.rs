@@ -39,7 +39,7 @@ CREATE TABLE checkpoints (
 /// Dropped and made anew by `rebuild`.
 pub(crate) const VIEWS: &str = "
 DROP TABLE IF EXISTS tasks; DROP TABLE IF EXISTS states; DROP TABLE IF EXISTS bindings;
-DROP TABLE IF EXISTS changes;
+DROP TABLE IF EXISTS changes; DROP TABLE IF EXISTS sessions;
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY, state INTEGER NOT NULL, started INTEGER, ended INTEGER,
     key INTEGER, request INTEGER
@@ -50,12 +50,15 @@ CREATE TABLE bindings (task INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY 
 STRICT, WITHOUT ROWID;
 CREATE TABLE changes (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, ended INTEGER NOT NULL)
 STRICT, WITHOUT ROWID;
+CREATE TABLE sessions (id TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// A view that journals of earlier versions do not have, and no event for.
+/// Views that journals of earlier versions do not have, and no event for.
 const LATER: &str = "
 CREATE TABLE IF NOT EXISTS changes (id TEXT PRIMARY KEY, seq INTEGER NOT NULL,
     ended INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, seq INTEGER NOT NULL)
+STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the file for writing; makes the tables if there are none. `false`: they were there.

@@ -1,4 +1,4 @@
-//! The views: what events say about tasks, states and changes now, in few bytes each.
+//! The views: what events say about tasks, states, changes and sessions now, in few bytes each.
 
 use rusqlite::{Connection, params};
 use vyr_base::{Digest, Hasher};
@@ -77,7 +77,11 @@ pub(crate) fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<
         }
         Body::Sealed(sealed) => {
             // Its tasks have all ended: that is when a range may be sealed.
-            for view in ["DELETE FROM tasks WHERE seq < ?1", "DELETE FROM changes WHERE seq < ?1"] {
+            for view in [
+                "DELETE FROM tasks WHERE seq < ?1",
+                "DELETE FROM changes WHERE seq < ?1",
+                "DELETE FROM sessions WHERE seq < ?1",
+            ] {
                 connection.prepare_cached(view)?.execute(params![number(sealed.before)])?;
             }
         }
@@ -86,13 +90,25 @@ pub(crate) fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<
             change(connection, event, if ended { NETWORK_ENDED } else { NOT_ENDED })?;
         }
         Body::DeployEnded(_) => change(connection, event, DEPLOY_ENDED)?,
+        Body::SessionBegun(begun) => {
+            connection
+                .prepare_cached("INSERT INTO sessions (id, seq) VALUES (?1, ?2)")?
+                .execute(params![begun.session, seq])?;
+        }
+        Body::SessionEnded(ended) => {
+            connection
+                .prepare_cached("DELETE FROM sessions WHERE id = ?1")?
+                .execute(params![ended.session])?;
+        }
         Body::Created(_)
         | Body::NodeStarted(_)
         | Body::DeployBegun(_)
         | Body::DeployRefused(_)
         | Body::InstanceStarted(_)
         | Body::InstanceReady(_)
-        | Body::InstanceEnded(_) => {}
+        | Body::InstanceEnded(_)
+        | Body::SlotHalted(_)
+        | Body::SlotResumed(_) => {}
     }
     Ok(())
 }
@@ -114,6 +130,7 @@ pub(crate) fn digest(connection: &Connection, from: u64) -> Result<Digest, Journ
         "SELECT 2, seq, 0, 0, 0, 0, 0 FROM states WHERE seq >= ?1 ORDER BY seq",
         "SELECT 3, task, seq, 0, 0, 0, 0 FROM bindings WHERE task >= ?1 ORDER BY task, seq",
         "SELECT 4, seq, ended, 0, 0, 0, 0 FROM changes WHERE seq >= ?1 ORDER BY seq",
+        "SELECT 5, seq, 0, 0, 0, 0, 0 FROM sessions WHERE seq >= ?1 ORDER BY seq",
     ];
     for query in queries {
         let mut statement = connection.prepare(query)?;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use vyr_base::Digest;
 use vyr_journal::{
     Accepted, ArtifactRef, Body, EVENT_VERSION, Ending, Event, Ledger, Limits, NodeCreated,
-    NodeInfo, Origin, SignerRef, Submitted, TaskId, TaskState, inclusion_proof, leaf_hash,
-    verify_inclusion,
+    NodeInfo, Origin, SessionBegun, SessionEnd, SessionEnded, SignerRef, Submitted, TaskId,
+    TaskState, inclusion_proof, leaf_hash, verify_inclusion,
 };
 use vyr_journal_sql::{AppendError, Entry, Journal};
 
@@ -197,6 +197,50 @@ fn a_sealed_range_loses_its_bytes_and_keeps_its_hashes() {
     assert_eq!(old, new);
     // And nothing more to gain.
     assert_eq!(journal.seal_point(100, &ledger).expect("asked"), None);
+}
+
+fn begun(session: &str) -> Body {
+    Body::SessionBegun(Box::new(SessionBegun {
+        by: "uid:0".into(),
+        instance: "i".into(),
+        program: "/bin/sh".into(),
+        service: "web".into(),
+        session: session.into(),
+        slot: "web/http/0".into(),
+        terminal: false,
+        uid: 0,
+        user: None,
+    }))
+}
+
+fn ended(session: &str) -> Body {
+    let (end, session) = (SessionEnd::Code(0), session.into());
+    Body::SessionEnded(Box::new(SessionEnded { duration_ms: Some(1), end, session }))
+}
+
+#[test]
+fn sessions_that_did_not_end_are_known_also_when_views_are_made_anew() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("journal.db");
+    // As a journal of before there were sessions.
+    drop(open(&path));
+    let before = rusqlite::Connection::open(&path).expect("open");
+    before.execute("DROP TABLE sessions", []).expect("dropped");
+    drop(before);
+    let mut journal = open(&path);
+    let mut ledger = journal.ledger().expect("ledger");
+    let reader = journal.reader().expect("reader");
+    assert!(reader.open_sessions().expect("asked").is_empty());
+    let bodies = vec![begun("c"), begun("b"), begun("a"), ended("b"), ended("never began")];
+    journal.append(&batch(&mut ledger, bodies)).expect("append");
+    assert_eq!(reader.open_sessions().expect("asked"), ["c", "a"], "oldest first");
+    let (before, after) = journal.rebuild().expect("rebuild");
+    assert_eq!(before, after);
+    let spoil = rusqlite::Connection::open(&path).expect("open");
+    spoil.execute("DELETE FROM sessions WHERE id = 'a'", []).expect("spoil");
+    let (before, after) = journal.rebuild().expect("rebuild");
+    assert_ne!(before, after);
+    assert_eq!(reader.open_sessions().expect("asked"), ["c", "a"]);
 }
 
 /// Bytes of the file that hold something.

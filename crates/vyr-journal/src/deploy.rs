@@ -1,5 +1,5 @@
-//! What is recorded of services: a deploy that began, one that ended, one that was refused, and the
-//! life of each instance.
+//! What is recorded of services: a deploy that began, one that ended, one that was refused, the life of
+//! each instance, and slots that an operator wants to be empty.
 //!
 //! Fields stand in the order of their JSON names, as in `statement`.
 
@@ -135,6 +135,16 @@ pub struct InstanceStep {
     pub slot: String,
     /// The figure behind the reason, for a person. At most 400 characters.
     pub why: Option<String>,
+}
+
+/// What an operator wants of a slot, whatever the plan says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotWish {
+    /// Who asked: `uid:0`, or the name of a certificate.
+    pub by: String,
+    /// `service/process/ordinal`.
+    pub slot: String,
 }
 
 impl About for DeployPredicate {

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use vyr_base::Digest;
 use vyr_base::canonical::{self, CanonicalError};
 
-use crate::deploy::{DeployBegun, DeployRefused, DeployStatement, InstanceStep};
+use crate::deploy::{DeployBegun, DeployRefused, DeployStatement, InstanceStep, SlotWish};
 use crate::ids::{Origin, StateId};
 use crate::leaf;
 use crate::network::{NetworkMoved, NetworkRefused, NetworkStatement};
+use crate::session::{SessionBegun, SessionEnded};
 use crate::statement::{ArtifactRef, Limits, SignerRef, Statement};
 
 /// The version of the envelope and of every body.
@@ -131,6 +132,18 @@ pub enum Body {
     /// It is over, for ever.
     #[serde(rename = "instance.ended")]
     InstanceEnded(Box<InstanceStep>),
+    /// Somebody is about to run a program beside an instance's own.
+    #[serde(rename = "session.begun")]
+    SessionBegun(Box<SessionBegun>),
+    /// That program has ended, or nobody sees it any more.
+    #[serde(rename = "session.ended")]
+    SessionEnded(Box<SessionEnded>),
+    /// An operator wants a slot to be empty.
+    #[serde(rename = "slot.halted")]
+    SlotHalted(Box<SlotWish>),
+    /// What the plan says of a slot counts again, and what was given up is tried again.
+    #[serde(rename = "slot.resumed")]
+    SlotResumed(Box<SlotWish>),
 }
 
 /// The journal began.
@@ -296,6 +309,7 @@ pub(crate) mod tests {
     use crate::network::{
         NetworkChange, NetworkFirst, NetworkNode, NetworkOutcome, NetworkPredicate, NetworkTimings,
     };
+    use crate::session::SessionEnd;
     use crate::statement::{Counted, NodeInfo, Predicate, TaskState, Timings, Usage};
 
     pub(crate) fn origin() -> Origin {
@@ -419,6 +433,15 @@ pub(crate) mod tests {
         })
     }
 
+    fn wish() -> Box<SlotWish> {
+        Box::new(SlotWish { by: "uid:0".into(), slot: "web/http/0".into() })
+    }
+
+    fn session_ended(end: SessionEnd) -> Body {
+        let session = "f".repeat(32);
+        Body::SessionEnded(Box::new(SessionEnded { duration_ms: Some(40), end, session }))
+    }
+
     /// One event of each kind.
     pub(crate) fn one_of_each() -> Vec<Event> {
         let state = StateId::new(origin(), 2);
@@ -476,6 +499,20 @@ pub(crate) mod tests {
             Body::InstanceStarted(step(None)),
             Body::InstanceReady(step(None)),
             Body::InstanceEnded(step(Some("oom_killed"))),
+            Body::SessionBegun(Box::new(SessionBegun {
+                by: "uid:0".into(),
+                instance: "web-http-0-1f".into(),
+                program: "/bin/sh".into(),
+                service: "web".into(),
+                session: "f".repeat(32),
+                slot: "web/http/0".into(),
+                terminal: true,
+                uid: 0,
+                user: None,
+            })),
+            session_ended(SessionEnd::Code(7)),
+            Body::SlotHalted(wish()),
+            Body::SlotResumed(wish()),
         ];
         let event = |(body, seq)| Event { body, seq, time: at(0), v: EVENT_VERSION };
         bodies.into_iter().zip(0..).map(event).collect()
@@ -504,6 +541,26 @@ pub(crate) mod tests {
             let canonical = canonical::to_vec(&event).expect("canonical");
             assert_eq!(String::from_utf8_lossy(&leaf), String::from_utf8_lossy(&canonical));
             assert_eq!(Event::from_leaf(&leaf).expect("a leaf"), event);
+        }
+    }
+
+    #[test]
+    fn a_session_ends_in_one_of_three_ways() {
+        let event = |end| Event { body: session_ended(end), seq: 9, time: at(0), v: EVENT_VERSION };
+        for (end, form) in [
+            (SessionEnd::Code(7), "{\"code\":7}"),
+            (SessionEnd::Signal(9), "{\"signal\":9}"),
+            (SessionEnd::Failed("gone".into()), "{\"failed\":\"gone\"}"),
+        ] {
+            let event = event(end);
+            let leaf = String::from_utf8(event.to_leaf()).expect("JSON");
+            assert!(leaf.contains(&format!("\"end\":{form},")), "{leaf}");
+            assert_eq!(Event::from_leaf(leaf.as_bytes()).expect("its own"), event);
+        }
+        let code = String::from_utf8(event(SessionEnd::Code(7)).to_leaf()).expect("JSON");
+        for other in ["{}", "{\"code\":256}", "{\"code\":7,\"signal\":9}", "{\"killed\":9}"] {
+            let leaf = code.replacen("{\"code\":7}", other, 1);
+            assert!(Event::from_leaf(leaf.as_bytes()).is_err(), "{leaf}");
         }
     }
 

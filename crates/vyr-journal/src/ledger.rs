@@ -458,7 +458,11 @@ impl Ledger {
             | Body::DeployRefused(_)
             | Body::InstanceStarted(_)
             | Body::InstanceReady(_)
-            | Body::InstanceEnded(_) => {}
+            | Body::InstanceEnded(_)
+            | Body::SessionBegun(_)
+            | Body::SessionEnded(_)
+            | Body::SlotHalted(_)
+            | Body::SlotResumed(_) => {}
         }
         Ok(())
     }

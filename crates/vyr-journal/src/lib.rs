@@ -29,6 +29,7 @@ mod network;
 mod node_keys;
 mod proof;
 mod receipt;
+mod session;
 mod statement;
 
 pub use audit::{AuditError, Auditor, Entry, FAULTS_MAX, Fault, Head, Kept, Sound};
@@ -37,7 +38,7 @@ pub use checkpoint::{
 };
 pub use deploy::{
     DEPLOY_PREDICATE, Deploy, DeployBegun, DeployOutcome, DeployPredicate, DeployRefused,
-    DeployRelease, DeployStatement, DeployTimings, InstanceStep,
+    DeployRelease, DeployStatement, DeployTimings, InstanceStep, SlotWish,
 };
 pub use event::{
     Accepted, Body, Bound, EVENT_VERSION, Event, InputRef, NodeCreated, NodeStarted, Sealed,
@@ -64,6 +65,7 @@ pub use receipt::{
     RECEIPT_BYTES_MAX, RECEIPT_VERSION, Receipt, ReceiptError, Stated, StatementFault, Verified,
     verify_receipt,
 };
+pub use session::{SessionBegun, SessionEnd, SessionEnded};
 pub use statement::{
     About, ArtifactRef, Counted, Limits, NodeInfo, Predicate, STATEMENT_TYPE, SignerRef, Statement,
     Subject, SubjectDigest, TASK_PREDICATE, TaskState, Timings, Usage,

@@ -35,7 +35,8 @@ pub(crate) use node::{
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretInput};
 pub(crate) use services::{
     DeployArgs, DeployOptions, ExecArgs, LogsArgs, PsArgs, ReleaseCommand, ReleaseLsArgs,
-    ReleaseReceiptArgs, ReleaseRollbackArgs, ReleaseShowArgs, Scale, ScaleArgs,
+    ReleaseReceiptArgs, ReleaseRollbackArgs, ReleaseShowArgs, Scale, ScaleArgs, ServiceCommand,
+    SlotArgs,
 };
 pub(crate) use site::{
     CheckArgs, DiffArgs, ExplainArgs, GraphArgs, HistoryArgs, InitArgs, Kind, LockArgs, PlanArgs,
@@ -134,6 +135,9 @@ pub(crate) enum Command {
     Ps(PsArgs),
     Logs(LogsArgs),
     Exec(ExecArgs),
+    /// Empty a slot whatever the plan says, and let the plan have it again
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// What services were made of, what became of their deploys, and the way back
     #[command(subcommand)]
     Release(ReleaseCommand),

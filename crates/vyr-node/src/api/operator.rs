@@ -497,7 +497,7 @@ impl Operator for OperatorService {
         &self,
         request: Request<Streaming<ExecInput>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        self.allow(&request)?;
+        let by = self.allow(&request)?;
         let of_node = self.services()?;
         let mut input = request.into_inner();
         let first = put::next(&mut input).await?.and_then(|first| first.input);
@@ -506,13 +506,14 @@ impl Operator for OperatorService {
         };
         let (target, asked, terminal) = services::asked(start)?;
         let id = of_node.find(&target, true).map_err(services::refused)?;
-        let opened = tokio::task::spawn_blocking(move || of_node.exec(id, asked, terminal)).await;
-        let socket = opened.map_err(|e| Status::internal(e.to_string()))?;
-        let socket = socket.map_err(services::refused)?;
+        let open = move || of_node.exec(id, asked, terminal, &by.name);
+        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = opened.map_err(|e| Status::internal(e.to_string()))?;
+        let (socket, session) = opened.map_err(services::refused)?;
         let (sender, receiver) = mpsc::channel(WAITING);
         let named = exec_output::Output::Instance(id.to_string());
         let _ = sender.try_send(Ok(ExecOutput { output: Some(named) }));
-        services::pass_session(socket, input, sender)
+        services::pass_session(socket, session, input, sender)
             .map_err(|e| Status::internal(e.to_string()))?;
         Ok(stream(receiver))
     }
@@ -521,7 +522,7 @@ impl Operator for OperatorService {
         &self,
         request: Request<SetSlotRequest>,
     ) -> Result<Response<SetSlotResponse>, Status> {
-        self.allow(&request)?;
+        let by = self.allow(&request)?;
         let SetSlotRequest { slot, wish } = request.into_inner();
         let halt = match wish.as_str() {
             "halt" => true,
@@ -529,7 +530,8 @@ impl Operator for OperatorService {
             _ => return Err(status(NodeError::Invalid("a wish is halt or resume".into()))),
         };
         let of_node = self.services()?;
-        let set = tokio::task::spawn_blocking(move || of_node.set_slot(&slot, halt)).await;
+        let set = move || of_node.set_slot(&slot, halt, by.name);
+        let set = tokio::task::spawn_blocking(set).await;
         set.map_err(|e| Status::internal(e.to_string()))?.map_err(services::refused)?;
         Ok(Response::new(SetSlotResponse {}))
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -13,7 +14,7 @@ use vyr_api::operator::{
     deploy_part, exec_input, exec_output,
 };
 use vyr_base::Digest;
-use vyr_journal::DeployOutcome;
+use vyr_journal::{DeployOutcome, SessionEnd};
 use vyr_plan::Signed;
 use vyr_plan::services::SERVICES_BYTES_MAX;
 use vyr_service::place::SlotName;
@@ -25,7 +26,9 @@ use super::put;
 use crate::machines::Began;
 use crate::machines::wire::{ExecFrame, LogLine as Line};
 use crate::node::NodeError;
-use crate::services::{Asked, DeployRequest, Services, ServicesError, Taken, View};
+use crate::services::{
+    Asked, CLIENT_GONE, DeployRequest, Services, ServicesError, Session, Taken, View,
+};
 
 /// Approvals of one plan.
 const APPROVALS_MAX: usize = 256;
@@ -283,15 +286,19 @@ fn frame(input: ExecInput) -> Option<ExecFrame> {
     })
 }
 
-/// Both directions of a session. Whoever hangs up ends it.
+/// Both directions of a session. Whoever hangs up ends it; whoever is told of its end finds it in the
+/// journal.
 pub(super) fn pass_session(
     socket: OwnedFd,
+    session: Session,
     mut input: Streaming<ExecInput>,
     to: mpsc::Sender<Result<ExecOutput, Status>>,
 ) -> io::Result<()> {
     let from = UnixStream::from(socket);
     let mut into = from.try_clone()?;
     let (frames, mut waiting) = mpsc::channel::<ExecFrame>(8);
+    let client_gone = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&client_gone);
     tokio::spawn(async move {
         while let Ok(Some(said)) = input.message().await {
             let Some(frame) = frame(said) else { continue };
@@ -301,6 +308,7 @@ pub(super) fn pass_session(
                 }
             }
         }
+        gone.store(true, Ordering::SeqCst);
     });
     tokio::task::spawn_blocking(move || {
         while let Some(frame) = waiting.blocking_recv() {
@@ -315,15 +323,38 @@ pub(super) fn pass_session(
     tokio::task::spawn_blocking(move || {
         let mut from = io::BufReader::new(from);
         while let Ok(Some(frame)) = ExecFrame::read(&mut from) {
-            let ended = matches!(frame, ExecFrame::Ended(_));
+            let end = match &frame {
+                ExecFrame::Ended(end) => Some(ended(end)),
+                _ => None,
+            };
             let Some(output) = output(frame) else { continue };
-            if to.blocking_send(Ok(ExecOutput { output: Some(output) })).is_err() || ended {
+            let output = Ok(ExecOutput { output: Some(output) });
+            if let Some(end) = end {
+                session.end(end);
+                let _ = to.blocking_send(output);
                 return;
             }
+            if to.blocking_send(output).is_err() {
+                return session.end(SessionEnd::Failed(CLIENT_GONE.into()));
+            }
         }
+        let why = match client_gone.load(Ordering::SeqCst) {
+            true => CLIENT_GONE,
+            false => "it was cut off: its instance ended, or the process machines did",
+        };
+        session.end(SessionEnd::Failed(why.into()));
         let _ = to.blocking_send(Err(Status::unavailable("the session was cut off")));
     });
     Ok(())
+}
+
+/// As the journal says it.
+fn ended(end: &GuestEnd) -> SessionEnd {
+    match end {
+        GuestEnd::Code(code) => SessionEnd::Code(*code),
+        GuestEnd::Signal(signal) => SessionEnd::Signal(*signal),
+        GuestEnd::Failed(why) => SessionEnd::Failed(why.clone()),
+    }
 }
 
 /// A frame has a longest size, and a message of a client another.

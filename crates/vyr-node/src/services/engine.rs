@@ -23,10 +23,11 @@ use tokio::sync::watch;
 use vyr_base::Digest;
 use vyr_journal::{
     Body, Deploy, DeployBegun, DeployOutcome, DeployPredicate, DeployRefused, DeployRelease,
-    DeployStatement, DeployTimings, InstanceStep, NetworkNode,
+    DeployStatement, DeployTimings, InstanceStep, NetworkNode, SlotWish,
 };
 use vyr_plan::services::ServicesPlan;
-use vyr_service::run::{Event, Instance, InstanceId, Order, Outcome, Run, What};
+use vyr_service::place::SlotName;
+use vyr_service::run::{Event, Instance, InstanceId, Order, Outcome, Run, Slot, What};
 
 use super::accept::{Accepted, DeployRequest, Here, accept};
 use super::desk::{Deploying, Desk};
@@ -58,10 +59,20 @@ pub(super) enum Input {
     Unable(Order, String),
     /// This one, which could not be at first, was carried out.
     Able(Order),
+    /// An operator wants something of a slot.
+    Wish(Wish, SyncSender<Result<(), ServicesError>>),
     /// Somebody sends a plan.
     Deploy(Box<DeployRequest>, SyncSender<Result<Taken, ServicesError>>),
     /// The node ends.
     End,
+}
+
+/// What an operator wants of a slot, whatever the plan says.
+pub(super) struct Wish {
+    pub(super) slot: SlotName,
+    /// It is to be empty; else the plan counts again.
+    pub(super) halt: bool,
+    pub(super) by: String,
 }
 
 /// A plan that was taken.
@@ -236,6 +247,9 @@ impl Engine {
                     self.state.unable.retain(|(of, _)| *of != order);
                     self.turn(false);
                 }
+                Ok(Input::Wish(wish, reply)) => {
+                    let _ = reply.send(self.wish(wish));
+                }
                 Ok(Input::Deploy(request, reply)) => {
                     let taken = self.deploy(&request);
                     let _ = reply.send(taken);
@@ -287,6 +301,33 @@ impl Engine {
             self.note(&before);
         }
         self.turn(before != self.state.run);
+    }
+
+    /// Empties a slot, or lets the plan have it again. What is so already is no event.
+    fn wish(&mut self, wish: Wish) -> Result<(), ServicesError> {
+        let Wish { slot, halt, by } = wish;
+        if !self.state.run.knows(&slot) {
+            return Err(ServicesError::Missing(format!("slot {slot}")));
+        }
+        let record = self.state.run.slots().get(&slot);
+        let is_new = match halt {
+            true => !record.is_some_and(|of| of.halted),
+            // Another try of what was given up, too.
+            false => record.is_some_and(|of| *of != Slot::default()),
+        };
+        if is_new {
+            let told = Box::new(SlotWish { by, slot: slot.to_string() });
+            let body = if halt { Body::SlotHalted(told) } else { Body::SlotResumed(told) };
+            self.state.unwritten.push(body);
+        }
+        self.happened(if halt { What::Halt(slot) } else { What::Resume(slot) });
+        match &self.state.stuck {
+            None => Ok(()),
+            Some(why) => {
+                let why = format!("it cannot be written down yet, and is tried again: {why}");
+                Err(ServicesError::Part(why))
+            }
+        }
     }
 
     /// Writes what is to be written, shows it, and gives the orders that are new.
@@ -382,7 +423,10 @@ impl Engine {
         for (id, now) in self.state.run.instances() {
             let then = before.instances().get(id);
             let was = then.map(|of| (of.state, of.step.has_machine()));
-            if now.step.has_machine() && !was.is_some_and(|(_, machine)| machine) {
+            // The machine of one that has ended may be found again by the next life of the node, to be
+            // ended: it is no start.
+            let over = now.state.is_terminal();
+            if !over && now.step.has_machine() && !was.is_some_and(|(_, machine)| machine) {
                 self.state.unwritten.push(Body::InstanceStarted(step(now)));
             }
             if was.map(|(state, _)| state) == Some(now.state) {
@@ -604,7 +648,7 @@ fn step(of: &Instance) -> Box<InstanceStep> {
 }
 
 /// A text as an event may have it.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().take(WHY_CHARS_MAX).map(shown).collect()
 }

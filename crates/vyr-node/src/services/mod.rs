@@ -23,30 +23,34 @@ mod error;
 mod hands;
 mod ingress;
 mod registries;
+mod session;
 mod start;
 mod told;
 mod wanted;
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use vyr_journal::{SessionBegun, SessionEnd};
 use vyr_service::place::SlotName;
-use vyr_service::run::{InstanceId, State, What};
+use vyr_service::run::{InstanceId, State};
 use vyr_vm::channel::words::{Process, Window};
 
 pub use accept::DeployRequest;
 use desk::Desk;
 pub use engine::{EndedDeploy, Taken, View};
-use engine::{Engine, Input, Shown, load};
+use engine::{Engine, Input, Shown, Wish, clip, load};
 pub use error::ServicesError;
 use hands::{Hands, machine};
+pub use session::{CLIENT_GONE, Session};
 
 use crate::data_dir::DataDir;
 use crate::machines::{Event, MachinesError};
+use crate::network::random_name;
 use crate::node::Node;
 use crate::process::Doors;
 
@@ -89,6 +93,8 @@ pub struct Services {
     changed: watch::Receiver<u64>,
     doors: Arc<Doors>,
     desk: Desk,
+    data: DataDir,
+    node: Weak<Node>,
 }
 
 impl std::fmt::Debug for Services {
@@ -115,6 +121,10 @@ impl Services {
         let loaded = load(&desk)?;
         let shown: Shown = Arc::new(RwLock::new(Arc::new(loaded.clone())));
         let (turns, changed) = watch::channel(0);
+        if let Err(e) = session::end_left(data, &Arc::downgrade(node)) {
+            // The next start finds them too.
+            eprintln!("vyr api: sessions of before cannot be written down as ended: {e}");
+        }
         let hands = Hands {
             doors: Arc::clone(&doors),
             data: data.clone(),
@@ -134,7 +144,8 @@ impl Services {
         let run = move || engine.run();
         let started = thread::Builder::new().name("vyr-services".into()).spawn(run);
         started.map_err(|e| ServicesError::Part(format!("cannot start a thread: {e}")))?;
-        Ok(Self { inbox: sender, shown, changed, doors, desk })
+        let (data, node) = (data.clone(), Arc::downgrade(node));
+        Ok(Self { inbox: sender, shown, changed, doors, desk, data, node })
     }
 
     /// How everything is.
@@ -158,19 +169,19 @@ impl Services {
         answer.recv().map_err(|_| gone())?
     }
 
-    /// Stops a slot whatever the plan says, or lets it run again. Blocks for a moment.
+    /// Empties a slot whatever the plan says, or lets the plan have it again, for `by`. Blocks until that is
+    /// written down; what runs there ends later.
     ///
     /// # Errors
-    /// There is no such slot.
-    pub fn set_slot(&self, slot: &str, halt: bool) -> Result<(), ServicesError> {
-        let missing = || ServicesError::Missing(format!("slot {slot}"));
-        let name: SlotName = slot.parse().map_err(|_| missing())?;
-        if self.view().run.why(&name).is_none() {
-            return Err(missing());
-        }
-        let what = if halt { What::Halt(name) } else { What::Resume(name) };
-        let gone = |_| ServicesError::Unavailable("the node is ending".into());
-        self.inbox.send(Input::What(what)).map_err(gone)
+    /// No plan has such a slot; it cannot be written down.
+    pub fn set_slot(&self, slot: &str, halt: bool, by: String) -> Result<(), ServicesError> {
+        let missing = |_| ServicesError::Missing(format!("slot {}", clip(slot)));
+        let slot: SlotName = slot.parse().map_err(missing)?;
+        let (reply, answer) = sync_channel(1);
+        let gone = || ServicesError::Unavailable("the node is ending".into());
+        let wish = Wish { slot, halt, by };
+        self.inbox.send(Input::Wish(wish, reply)).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
     }
 
     /// The instance that `target` means: its id, or the newest of a slot, process or service.
@@ -202,19 +213,53 @@ impl Services {
         self.doors.machines.logs(&machine(id), from, follow).map_err(|e| of_machines(&e))
     }
 
-    /// A process beside the one of an instance; a socket of
-    /// [`ExecFrame`](crate::machines::wire::ExecFrame)s. `process` has what was asked for; what it
-    /// leaves empty is as the instance's own. Blocks.
+    /// A process beside the one of an instance, for `by`; a socket of
+    /// [`ExecFrame`](crate::machines::wire::ExecFrame)s, and its session in the journal, which is to be told
+    /// how it ended. `asked` has what was asked for; what it leaves empty is as the instance's own. Blocks.
     ///
     /// # Errors
-    /// It does not run; there are too many of them.
+    /// It does not run; there are too many of them; that it begins cannot be written down.
     pub fn exec(
         &self,
         id: InstanceId,
         asked: Asked,
         terminal: Option<Window>,
-    ) -> Result<OwnedFd, ServicesError> {
+        by: &str,
+    ) -> Result<(OwnedFd, Session), ServicesError> {
+        let part = |e: &dyn std::fmt::Display| ServicesError::Part(e.to_string());
+        let view = self.view();
+        let slot = view.run.instances().get(&id).map(|of| &of.slot);
+        let slot = slot.ok_or_else(|| ServicesError::Missing(format!("instance {id}")))?;
+        let program = asked.argv.first().map(|program| clip(program)).unwrap_or_default();
+        let user = asked.user.as_deref().map(clip);
         let process = self.process(id, asked)?;
+        let begun = SessionBegun {
+            by: by.to_owned(),
+            instance: id.to_string(),
+            program,
+            service: slot.service.to_string(),
+            session: random_name().map_err(|e| part(&e))?,
+            slot: slot.to_string(),
+            terminal: terminal.is_some(),
+            uid: process.uid,
+            user,
+        };
+        let session = Session::begin(&self.data, &self.node, begun).map_err(|e| part(&e))?;
+        match self.start_session(id, &process, terminal) {
+            Ok(socket) => Ok((socket, session)),
+            Err(e) => {
+                session.end(SessionEnd::Failed(e.to_string()));
+                Err(e)
+            }
+        }
+    }
+
+    fn start_session(
+        &self,
+        id: InstanceId,
+        process: &Process,
+        terminal: Option<Window>,
+    ) -> Result<OwnedFd, ServicesError> {
         let until = Instant::now() + FOUND_PATIENCE;
         loop {
             match self.doors.machines.exec(&machine(id), process.clone(), terminal) {

@@ -109,7 +109,7 @@ impl Run {
     }
 
     /// Whether somebody wants a slot, or may want it again.
-    pub(super) fn knows(&self, slot: &crate::place::SlotName) -> bool {
+    pub fn knows(&self, slot: &crate::place::SlotName) -> bool {
         let service = self.services.get(&slot.service);
         service.is_some_and(|of| of.wanted.contains_key(slot) || of.good.contains_key(slot))
     }

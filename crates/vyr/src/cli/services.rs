@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use vyr_base::parse_duration_ms;
 use vyr_plan::intent::Name;
+use vyr_service::place::SlotName;
 
 use super::image::RegistryAccess;
 use super::site::SiteArgs;
@@ -169,6 +170,32 @@ pub(crate) struct ExecArgs {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(crate) argv: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Empty a slot, whatever the plan says, until it is resumed
+    ///
+    /// Its instance leaves the ingress, drains and ends, and no other takes its place: not after a start
+    /// of the node, not with another plan. Returns once that is written down; vyr ps --why says how far
+    /// it is. Undo: vyr service resume SLOT.
+    Halt(SlotArgs),
+    /// Let the plan have a slot again
+    ///
+    /// Of a slot that was not halted, what was given up after its last restart is tried again at once.
+    /// Undo: vyr service halt SLOT.
+    Resume(SlotArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SlotArgs {
+    /// The slot, such as web/http/0: vyr ps lists them
+    #[arg(value_name = "SERVICE/PROCESS/NUMBER", value_parser = slot)]
+    pub(crate) slot: SlotName,
+}
+
+fn slot(text: &str) -> Result<SlotName, String> {
+    text.parse().map_err(|_| "write SERVICE/PROCESS/NUMBER, such as web/http/0".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use vyr_api::Client;
 use vyr_api::operator::ListEventsRequest;
 use vyr_base::Digest;
-use vyr_journal::{Body, Event};
+use vyr_journal::{Body, Event, SessionBegun};
 use vyr_node::Result;
 use vyr_node::api::Records;
 
@@ -137,6 +137,13 @@ fn describe(body: &Body) -> String {
             let why = step.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             format!("instance ended  {} {}{why}", step.slot, step.instance)
         }
+        Body::SessionBegun(begun) => {
+            let SessionBegun { by, instance, program, session, slot, .. } = begun.as_ref();
+            format!("session begun   {session} by {by}: {program} in {slot} {instance}")
+        }
+        Body::SessionEnded(ended) => format!("session ended   {}: {}", ended.session, ended.end),
+        Body::SlotHalted(wish) => format!("slot halted     {} by {}", wish.slot, wish.by),
+        Body::SlotResumed(wish) => format!("slot resumed    {} by {}", wish.slot, wish.by),
     };
     output::visible(&text)
 }

@@ -100,6 +100,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Ps(args) => services::ps(&place()?, &args, json),
         Command::Logs(args) => services::logs(&place()?, &args, json),
         Command::Exec(args) => services::exec(&place()?, args),
+        Command::Service(command) => services::service(&place()?, command, json),
         Command::Release(command) => services::release(place, command, json),
         Command::Bench(command) => bench::run(command, json),
         Command::Completions { shell } => {

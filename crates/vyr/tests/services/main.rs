@@ -4,6 +4,7 @@
 //!
 //! All of it is in a network namespace: the registry, the node, the clients and the instances' links.
 
+mod audit;
 mod debian;
 mod house;
 mod images;

@@ -1,4 +1,4 @@
-//! Services: deployed, scaled, brought back, listed, read, entered.
+//! Services: deployed, scaled, brought back, listed, read, entered, halted.
 
 mod deploy;
 mod edited;
@@ -8,6 +8,7 @@ mod ps;
 mod release;
 mod rollback;
 mod scale;
+mod slot;
 
 pub(crate) use deploy::deploy;
 pub(crate) use exec::exec;
@@ -15,3 +16,4 @@ pub(crate) use logs::logs;
 pub(crate) use ps::ps;
 pub(crate) use release::release;
 pub(crate) use scale::scale;
+pub(crate) use slot::service;

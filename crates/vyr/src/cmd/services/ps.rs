@@ -56,7 +56,7 @@ fn some(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn has_ended(instance: &Instance) -> bool {
+pub(super) fn has_ended(instance: &Instance) -> bool {
     matches!(instance.state.as_str(), "stopped" | "failed")
 }
 
