@@ -62,10 +62,7 @@ impl Problem for DeployError {
             Self::NoSite(_) => "vyr init begins one; a service is a file of its services/".into(),
             Self::Unsigned => "vyr deploy --key FILE, or: vyr plan sign services".into(),
             Self::Unheard => "run it again: what it took goes on (vyr ps --why)".into(),
-            Self::HungUp => {
-                "it goes on without us (vyr ps --why); the same command again waits for its end"
-                    .into()
-            }
+            Self::HungUp => "it goes on without us: vyr ps --why".into(),
             Self::Sealed(_) => "run it again".into(),
         })
     }
