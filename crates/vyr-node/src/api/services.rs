@@ -18,7 +18,7 @@ use vyr_journal::{DeployOutcome, SessionEnd};
 use vyr_plan::Signed;
 use vyr_plan::services::SERVICES_BYTES_MAX;
 use vyr_service::place::SlotName;
-use vyr_service::run::{Because, State, Why};
+use vyr_service::run::{Because, Outcome, State, Why};
 use vyr_vm::channel::words::{ExecEnd as GuestEnd, LogSource, Window};
 
 use super::convert::status;
@@ -128,13 +128,10 @@ pub(super) async fn follow(
             let _ = to.send(Ok(last)).await;
             return;
         }
-        // A deploy that ended in an earlier life of the node, or of a plan that is in force: nothing
-        // is left to be told.
-        if view.deploying.as_ref() != Some(&taken.deploy) && view.deploying.is_none() {
-            let outcome = DeployOutcome::Succeeded.word().to_owned();
-            let last =
-                DeployStep { outcome, why: "it is in force".into(), ..DeployStep::default() };
-            let _ = to.send(Ok(last)).await;
+        // A deploy that ended in an earlier life of the node, or of a plan that is in force: how it went is
+        // what is left to be told.
+        if view.deploying.is_none() {
+            let _ = to.send(Ok(in_force(&view))).await;
             return;
         }
         tokio::select! {
@@ -142,6 +139,20 @@ pub(super) async fn follow(
             () = to.closed() => return,
         }
     }
+}
+
+/// How the plan that was taken last went, long ago.
+fn in_force(view: &View) -> DeployStep {
+    let (outcome, why) = match view.run.outcome() {
+        Outcome::Failed(faults) => {
+            let faults = faults.iter().map(|(service, fault)| format!("{service}: {fault}"));
+            (DeployOutcome::Failed, faults.collect::<Vec<_>>().join("; "))
+        }
+        Outcome::Succeeded | Outcome::Rolling => {
+            (DeployOutcome::Succeeded, "it is in force".to_owned())
+        }
+    };
+    DeployStep { outcome: outcome.word().to_owned(), why, ..DeployStep::default() }
 }
 
 /// What is to be told of each slot now.

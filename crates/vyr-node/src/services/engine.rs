@@ -471,6 +471,8 @@ impl Engine {
                     (DeployOutcome::Failed, faults.collect::<Vec<_>>().join("; "))
                 }
             },
+            // Killed between the plan and the state, which is told of it next.
+            _ if self.state.plan.as_ref().is_some_and(|(of, _)| *of == deploying.plan) => return,
             Some(_) => (DeployOutcome::Failed, "another plan took its place".to_owned()),
             None => return,
         };

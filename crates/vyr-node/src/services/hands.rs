@@ -25,7 +25,7 @@ use super::start::{Own, start};
 use super::told::{all_began, found, images_fault};
 use super::wanted::{address, backends};
 use crate::data_dir::DataDir;
-use crate::machines::{MachineId, MachinesError, Order as MachineOrder};
+use crate::machines::{Known, MachineId, MachinesError, Order as MachineOrder};
 use crate::node::Node;
 use crate::process::{Doors, Fetch, Fetched, ingress_uid};
 use crate::secrets;
@@ -196,11 +196,20 @@ impl Given {
                 Ok(_) => tell(What::ImageReady(image)),
                 Err(fault) => tell(What::ImageFailed(image, fault)),
             },
-            Order::Start { id, slot, runs } => match self.start(id, &slot, runs, run) {
-                Ok(()) => {}
-                Err(Start::Again) => tell(What::Gone(id)),
-                Err(Start::Fault(fault)) => tell(What::StartFailed(id, fault)),
-            },
+            Order::Start { id, slot, runs } => {
+                // This process may have been killed after it had it started, and before it wrote that
+                // down: whatever became of it is what there is, and its link is taken.
+                let there = self.there(id);
+                if !there.is_empty() {
+                    there.into_iter().for_each(tell);
+                    return Ok(());
+                }
+                match self.start(id, &slot, runs, run) {
+                    Ok(()) => {}
+                    Err(Start::Again) => tell(What::Gone(id)),
+                    Err(Start::Fault(fault)) => tell(What::StartFailed(id, fault)),
+                }
+            }
             Order::Publish { generation, ready } => {
                 let mut told = self.hands.told();
                 // Each set has a thread: one that was held up must not bring back whom a newer one left.
@@ -248,6 +257,16 @@ impl Given {
             Order::Report { .. } => {}
         }
         Ok(())
+    }
+
+    /// What `machines` knows of a machine; nothing: there is none, or it cannot say, and who asks it to
+    /// start one hears why.
+    fn there(&self, id: InstanceId) -> Vec<What> {
+        let known = self.hands.doors.machines.list().unwrap_or_default();
+        let gone = |of: &Known| of.ended.is_some().then_some(What::Gone(id));
+        let own: Vec<Known> = known.into_iter().filter(|of| of.id == machine(id)).collect();
+        let phase = found(&own).remove(&id).map(|phase| What::Guest(id, phase));
+        phase.into_iter().chain(own.iter().find_map(gone)).collect()
     }
 
     /// An image that some release in use has.

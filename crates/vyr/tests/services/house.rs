@@ -446,7 +446,7 @@ to = "http"
     }
 
     /// Processes of this node with these words on their command lines.
-    fn processes(&self, words: &str) -> Vec<rustix::process::Pid> {
+    pub(crate) fn processes(&self, words: &str) -> Vec<rustix::process::Pid> {
         let entries = fs::read_dir("/proc").expect("it is mounted").flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         pids.filter_map(|pid| {

@@ -1,14 +1,18 @@
 //! A service from its image to its end: registry, lock, plan, deploy, microVM, ingress, rollout, a bad
 //! release, logs, exec, secrets, a receipt, and a node that is killed meanwhile. Beside it services with TLS
-//! (`tls.rs`), with IPv4 (`ipv4.rs`), and of images that are not ours (`images.rs`).
+//! (`tls.rs`), with IPv4 (`ipv4.rs`), and of images that are not ours (`images.rs`); processes of the node that
+//! are killed in a rollout (`kills.rs`), and of services that do not end when they should, or do when they
+//! should not (`ends.rs`).
 //!
 //! All of it is in a network namespace: the registry, the node, the clients and the instances' links.
 
 mod audit;
 mod debian;
+mod ends;
 mod house;
 mod images;
 mod ipv4;
+mod kills;
 mod scale;
 mod tls;
 

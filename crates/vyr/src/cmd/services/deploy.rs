@@ -11,7 +11,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use vyr_api::operator::{Approval, DeployHead, DeployPart, DeployStep, deploy_part};
 use vyr_base::{Category, Digest, Problem};
-use vyr_node::{FileError, Result};
+use vyr_node::{FileError, Report, Result};
 use vyr_plan::Document;
 use vyr_plan::services::{SERVICES_BYTES_MAX, ServicesPlan, undo};
 use vyr_service::refuse::{self, Refusal};
@@ -38,6 +38,8 @@ enum DeployError {
     NoSite(PathBuf),
     #[error("the plan is approved by nobody here")]
     Unsigned,
+    #[error("the node hung up before it said whether it takes the plan")]
+    Unheard,
     #[error("the node hung up before the deploy had ended")]
     HungUp,
     #[error("the secrets of {0} are not in the site any more")]
@@ -49,7 +51,7 @@ impl Problem for DeployError {
         match self {
             Self::Refused(_) | Self::NoSite(_) => Category::Usage,
             Self::Unsigned => Category::Auth,
-            Self::HungUp => Category::Transient,
+            Self::Unheard | Self::HungUp => Category::Transient,
             Self::Sealed(_) => Category::Conflict,
         }
     }
@@ -59,6 +61,7 @@ impl Problem for DeployError {
             Self::Refused(refusal) => format!("{}; {}", refusal.why, refusal.instead),
             Self::NoSite(_) => "vyr init begins one; a service is a file of its services/".into(),
             Self::Unsigned => "vyr deploy --key FILE, or: vyr plan sign services".into(),
+            Self::Unheard => "run it again: what it took goes on (vyr ps --why)".into(),
             Self::HungUp => "it goes on without us: vyr ps --why".into(),
             Self::Sealed(_) => "run it again".into(),
         })
@@ -156,14 +159,18 @@ pub(super) fn carry_out(
     let done = link.with(async |mut client| {
         progress.reached = Reached::Sent;
         let steps = client.operator.deploy(tokio_stream::iter(parts)).await.map_err(|status| {
+            if is_lost(&status) {
+                return Report::from(DeployError::Unheard);
+            }
             let refused = refused(status);
             if said_no(&refused) {
                 progress.reached = Reached::Nowhere;
             }
-            refused
+            refused.into()
         })?;
         let mut steps = steps.into_inner();
-        let first = steps.next().await.ok_or(DeployError::HungUp)?.map_err(refused)?;
+        let first = steps.next().await.ok_or(DeployError::Unheard)?;
+        let first = first.map_err(|status| hung_up(status, DeployError::Unheard))?;
         progress.reached = Reached::Taken;
         // The node has it: what is deployed next is made over this one.
         of_site.write("plans/applied.services", format!("{digest}\n").as_bytes())?;
@@ -193,6 +200,19 @@ fn said_no(refused: &link::Refused) -> bool {
     matches!(refused.category(), Usage | Auth | NotFound | Conflict)
 }
 
+/// Whether it was not said by the node: the connection broke.
+fn is_lost(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// What a node said that cannot go on, or that it is gone.
+fn hung_up(status: Status, gone: DeployError) -> Report {
+    match is_lost(&status) {
+        true => gone.into(),
+        false => refused(status).into(),
+    }
+}
+
 /// Tells what the node says until the deploy has ended.
 async fn follow(
     mut steps: impl Stream<Item = std::result::Result<DeployStep, Status>> + Unpin,
@@ -200,7 +220,8 @@ async fn follow(
 ) -> Result<Deployed> {
     let bar = bar();
     while let Some(step) = steps.next().await {
-        let DeployStep { said, outcome, why, .. } = step.map_err(refused)?;
+        let step = step.map_err(|status| hung_up(status, DeployError::HungUp))?;
+        let DeployStep { said, outcome, why, .. } = step;
         if !said.is_empty() {
             let said = output::visible(&said);
             bar.set_message(said.clone());
