@@ -126,8 +126,8 @@ pub(super) async fn follow(
             return;
         }
         // A deploy that ended in an earlier life of the node, or of a plan that is in force: nothing
-        // is left to be told.
-        if view.deploying.as_ref() != Some(&taken.deploy) && view.deploying.is_none() {
+        // is left to be told. A node that stands still shows what was before it took this one.
+        if view.stuck.is_none() && view.deploying.is_none() {
             let outcome = DeployOutcome::Succeeded.word().to_owned();
             let last =
                 DeployStep { outcome, why: "it is in force".into(), ..DeployStep::default() };
@@ -145,6 +145,7 @@ pub(super) async fn follow(
 fn lines(view: &View) -> BTreeSet<String> {
     let mut lines: BTreeSet<String> =
         view.unable.iter().map(|why| format!("tried again: {why}")).collect();
+    lines.extend(view.stuck.iter().map(|why| format!("the node stands still: {why}")));
     for why in slots(view) {
         if let Some(because) = &why.because {
             lines.insert(format!("{}: {because}", why.slot));
