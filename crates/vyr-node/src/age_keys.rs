@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use age::{Encryptor, IdentityFile};
+use age::{DecryptError, Encryptor, IdentityFile};
 use vyr_base::{Category, Problem};
 use zeroize::Zeroizing;
 
@@ -125,6 +125,22 @@ pub(crate) fn identities(path: &Path) -> Result<Identities, AgeKeyError> {
     match found.is_empty() {
         true => Err(fail("it has no key")),
         false => Ok(found),
+    }
+}
+
+/// Why something is not decrypted, in words of ours: the cipher's own come from files that a confined
+/// process may not read, and it would end for want of them.
+pub(crate) fn said(error: &DecryptError) -> String {
+    match error {
+        DecryptError::DecryptionFailed => "it was changed".to_owned(),
+        DecryptError::ExcessiveWork { .. } => "it asks for too much work".to_owned(),
+        DecryptError::InvalidHeader => "its header is none".to_owned(),
+        DecryptError::InvalidMac => "its header was changed".to_owned(),
+        DecryptError::Io(e) => e.to_string(),
+        DecryptError::KeyDecryptionFailed => "its key cannot be decrypted".to_owned(),
+        DecryptError::NoMatchingKeys => "it is for others".to_owned(),
+        // And whatever later versions of it find.
+        _ => "it is no age file".to_owned(),
     }
 }
 

@@ -25,7 +25,7 @@ use vyr_base::{Category, Problem};
 use vyr_service::secret::{self, FILE_BYTES_MAX, SecretError, Secrets};
 use zeroize::Zeroizing;
 
-use crate::age_keys::{AgeKeyError, Identities, encryptor, identities};
+use crate::age_keys::{AgeKeyError, Identities, encryptor, identities, said};
 use crate::data_dir::{DataDir, write_once};
 use crate::report::{FileError, Result};
 
@@ -136,7 +136,7 @@ fn decrypt(
     if sealed.len() > SEALED_BYTES_MAX {
         return Err(SealError::TooLarge);
     }
-    let refused = |e: DecryptError| SealError::Unseal(e.to_string());
+    let refused = |e: DecryptError| SealError::Unseal(said(&e));
     let decryptor = Decryptor::new_buffered(sealed).map_err(refused)?;
     if decryptor.is_scrypt() {
         return Err(SealError::Unseal("it has a passphrase, and no recipients".into()));

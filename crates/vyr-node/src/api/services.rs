@@ -129,8 +129,8 @@ pub(super) async fn follow(
             return;
         }
         // A deploy that ended in an earlier life of the node, or of a plan that is in force: how it went is
-        // what is left to be told.
-        if view.deploying.is_none() {
+        // what is left to be told. A node that stands still shows what was before it took this one.
+        if view.stuck.is_none() && view.deploying.is_none() {
             let _ = to.send(Ok(in_force(&view))).await;
             return;
         }
@@ -159,6 +159,7 @@ fn in_force(view: &View) -> DeployStep {
 fn lines(view: &View) -> BTreeSet<String> {
     let mut lines: BTreeSet<String> =
         view.unable.iter().map(|why| format!("tried again: {why}")).collect();
+    lines.extend(view.stuck.iter().map(|why| format!("the node stands still: {why}")));
     for why in slots(view) {
         if let Some(because) = &why.because {
             lines.insert(format!("{}: {because}", why.slot));

@@ -1,5 +1,7 @@
 //! Events that do not come from tasks, put into a journal whoever else writes to it.
 
+use std::error::Error as _;
+
 use jiff::Timestamp;
 use vyr_journal::{Body, EVENT_VERSION, Event, Origin};
 use vyr_journal_sql::{Entry, Reader};
@@ -35,8 +37,15 @@ pub(crate) fn append(
         journal.unlock();
         return Ok(0);
     }
-    let unwritable = |why: String| NodeError::Unwritable { why, hint: None };
-    journal.append(&entries).map_err(|e| unwritable(e.to_string()))?;
+    journal.append(&entries).map_err(|e| {
+        // What SQLite said is beneath: that is what somebody can mend.
+        let (mut why, mut next) = (e.to_string(), e.source());
+        while let Some(cause) = next {
+            why = format!("{why}: {cause}");
+            next = cause.source();
+        }
+        NodeError::Unwritable { why, hint: None }
+    })?;
     Ok(entries.len())
 }
 

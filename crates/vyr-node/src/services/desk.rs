@@ -5,13 +5,14 @@
 //!               seed          drawn once; goes into the ids of its instances
 //!               plan.json     the services plan that was taken last
 //!               releases/HEX  what its releases are made of, and those that may be wanted again
-//!               deploy.json   who asked for it, until it has ended
+//!               deploy.json   who asked for it, until it has ended; while a plan is taken, both deploys
 //!               state.json    what runs, as `vyr_service::run` has it
 //!               secrets/HEX   the encrypted files that the plan names, and only those
 //! ```
 //!
 //! Each is replaced whole. `state.json` is written before an order is carried out that was not there
 //! before; a plan is written before `state.json` knows of it, so that what is wanted can be looked up.
+//! In which order the others are is said where a plan is taken (`deploys`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -49,6 +50,9 @@ pub(super) struct Deploying {
     pub(super) parent: Option<Digest>,
     /// The plan.
     pub(super) plan: Digest,
+    /// The one that had not ended when this one began; absent once this one was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) over: Option<Box<Deploying>>,
 }
 
 /// The directory.

@@ -9,42 +9,36 @@
 //!
 //! Invariants:
 //! 1. Nothing is ordered or shown before the events that say so are in the journal and the state is on
-//!    the disk. When either cannot be written nothing is ordered, and it is tried again. Connections to a
-//!    machine that is gone are cut at once: that is nobody's decision.
+//!    the disk. When either cannot be written nothing is ordered, what was shown stays and is called
+//!    stuck, and it is tried again. Connections to a machine that is gone are cut at once: that is
+//!    nobody's decision.
 //! 2. An order is given once while it stands; after a start of the node all that stand are given again.
+//!
+//! Deliberately elsewhere: which plans are taken, and when a deploy has ended (`deploys`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use vyr_base::Digest;
-use vyr_journal::{
-    Body, Deploy, DeployBegun, DeployOutcome, DeployPredicate, DeployRefused, DeployRelease,
-    DeployStatement, DeployTimings, InstanceStep, NetworkNode, SlotWish,
-};
+use vyr_journal::{Body, DeployOutcome, InstanceStep, Origin, SlotWish};
 use vyr_plan::services::ServicesPlan;
 use vyr_service::place::SlotName;
-use vyr_service::run::{Event, Instance, InstanceId, Order, Outcome, Run, Slot, What};
+use vyr_service::run::{Event, Instance, InstanceId, Order, Run, Slot, What};
 
-use super::accept::{Accepted, DeployRequest, Here, accept};
+use super::accept::DeployRequest;
 use super::desk::{Deploying, Desk};
 use super::error::ServicesError;
-use super::hands::Hands;
+use super::hands::{Hands, said};
 use super::wanted::wanted;
 use crate::data_dir::DataDir;
 use crate::machines::Began;
-use crate::network::{Network, random_name};
-use crate::node::{Node, append, micros};
-use crate::secrets;
+use crate::node::{Node, append};
 
 /// What could not be done is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// How long the ingress may take to be told of a plan; as long as a rollout may stand still.
-const PUBLISH_MAX: SignedDuration = SignedDuration::from_secs(600);
 
 /// Characters of a reason that are kept.
 const WHY_CHARS_MAX: usize = 400;
@@ -133,28 +127,30 @@ pub(super) struct Engine {
     pub(super) inbox: Receiver<Input>,
     pub(super) shown: Shown,
     pub(super) changed: watch::Sender<u64>,
-    state: State,
+    /// Whose journal it is.
+    pub(super) origin: Origin,
+    pub(super) state: State,
 }
 
-struct State {
-    run: Run,
-    plan: Option<(Digest, Arc<ServicesPlan>)>,
-    name: Option<String>,
-    came_up: BTreeMap<InstanceId, Began>,
-    deploying: Option<Deploying>,
-    ended: Option<EndedDeploy>,
+pub(super) struct State {
+    pub(super) run: Run,
+    pub(super) plan: Option<(Digest, Arc<ServicesPlan>)>,
+    pub(super) name: Option<String>,
+    pub(super) came_up: BTreeMap<InstanceId, Began>,
+    pub(super) deploying: Option<Deploying>,
+    pub(super) ended: Option<EndedDeploy>,
     /// What the journal is still to be told.
-    unwritten: Vec<Body>,
+    pub(super) unwritten: Vec<Body>,
     /// Orders that somebody carries out.
-    given: Vec<Order>,
+    pub(super) given: Vec<Order>,
     /// Orders that are given again at that time.
-    later: Vec<(Instant, Order)>,
-    stuck: Option<String>,
+    pub(super) later: Vec<(Instant, Order)>,
+    pub(super) stuck: Option<String>,
     /// Orders that nobody could carry out yet, and why.
-    unable: Vec<(Order, String)>,
+    pub(super) unable: Vec<(Order, String)>,
     /// Milliseconds since 1970 at `began`.
-    began_ms: u64,
-    began: Instant,
+    pub(super) began_ms: u64,
+    pub(super) began: Instant,
 }
 
 impl State {
@@ -180,8 +176,10 @@ impl State {
 /// Reads what is on the disk, and makes the thread's own of it.
 pub(super) fn load(desk: &Desk) -> Result<View, ServicesError> {
     let plan = desk.plan()?.map(|(digest, plan)| (digest, Arc::new(plan)));
+    // It is written before the plan: one without a plan is of a deploy that was never taken.
+    let node = desk.node()?.filter(|_| plan.is_some());
     Ok(View {
-        node: desk.node()?,
+        node,
         plan,
         run: desk.state()?,
         came_up: BTreeMap::new(),
@@ -196,7 +194,7 @@ pub(super) fn load(desk: &Desk) -> Result<View, ServicesError> {
 impl Engine {
     pub(super) fn new(
         data: DataDir,
-        node: std::sync::Weak<Node>,
+        node: &Arc<Node>,
         desk: Desk,
         hands: Hands,
         inbox: Receiver<Input>,
@@ -219,21 +217,12 @@ impl Engine {
             began_ms: u64::try_from(since.as_millis()).unwrap_or(0),
             began: Instant::now(),
         };
-        Ok(Self { data, node, desk, hands, inbox, shown, changed, state })
+        let (origin, node) = (node.origin(), Arc::downgrade(node));
+        Ok(Self { data, node, desk, hands, inbox, shown, changed, origin, state })
     }
 
     /// The life of the thread.
     pub(super) fn run(mut self) {
-        self.happened(What::NodeStarted);
-        if let (Some(accepted), Some(name)) = (self.state.plan.clone(), self.state.name.clone())
-            && self.state.run.plan().map(|plan| plan.digest) != Some(accepted.0)
-        {
-            // Killed between the plan and the state.
-            match wanted(&accepted.1, accepted.0, &name) {
-                Ok(wanted) => self.happened(What::Plan(wanted)),
-                Err(e) => eprintln!("vyr api: services: {e}"),
-            }
-        }
         self.hands.find(&self.state.run);
         self.hands.look_after_ingress(self.node.clone());
         loop {
@@ -263,6 +252,23 @@ impl Engine {
         }
     }
 
+    /// Goes on where an earlier life of the node was ended, wherever that was.
+    pub(super) fn pick_up(&mut self) {
+        let mut changed = self.settle_deploys();
+        changed |= self.evolve(What::NodeStarted);
+        if let (Some(accepted), Some(name)) = (self.state.plan.clone(), self.state.name.clone())
+            && self.state.run.plan().map(|plan| plan.digest) != Some(accepted.0)
+        {
+            // Killed between the plan and the state. Before any turn: by the state of before, this deploy
+            // would have been replaced.
+            match wanted(&accepted.1, accepted.0, &name) {
+                Ok(wanted) => changed |= self.evolve(What::Plan(wanted)),
+                Err(e) => eprintln!("vyr api: services: {e}"),
+            }
+        }
+        self.turn(changed);
+    }
+
     fn next_wake(&self) -> Duration {
         let now = self.state.now_ms();
         let machine =
@@ -290,17 +296,23 @@ impl Engine {
     }
 
     /// One turn.
-    fn happened(&mut self, what: What) {
+    pub(super) fn happened(&mut self, what: What) {
         if let What::Gone(id) = &what {
             let plan = self.state.plan.as_ref().map(|(_, plan)| Arc::clone(plan));
             self.hands.cut(*id, plan, self.state.name.clone());
         }
+        let changed = self.evolve(what);
+        self.turn(changed);
+    }
+
+    /// Whether it makes a difference.
+    pub(super) fn evolve(&mut self, what: What) -> bool {
         let event = Event { at_ms: self.state.now_ms(), what };
         let before = self.state.run.clone();
         if self.state.run.evolve(&event) {
             self.note(&before);
         }
-        self.turn(before != self.state.run);
+        before != self.state.run
     }
 
     /// Empties a slot, or lets the plan have it again. What is so already is no event.
@@ -331,27 +343,42 @@ impl Engine {
     }
 
     /// Writes what is to be written, shows it, and gives the orders that are new.
-    fn turn(&mut self, changed: bool) {
-        match self.write(changed || self.state.stuck.is_some()) {
-            Ok(()) => self.state.stuck = None,
-            Err(e) => {
-                let why = e.to_string();
-                if self.state.stuck.as_ref() != Some(&why) {
-                    eprintln!("vyr api: services stand still: {why}");
-                }
-                self.state.stuck = Some(why);
-            }
-        }
+    pub(super) fn turn(&mut self, changed: bool) {
+        // Also of a turn that cannot be written: what does not stand any more and stands again at the next
+        // one is another order.
         let standing = self.state.run.orders();
+        self.state.given.retain(|order| standing.contains(order));
+        if let Err(e) = self.write(changed || self.state.stuck.is_some()) {
+            // With the reason beneath it: a full disk is mended by another than a directory that is gone.
+            let why = clip(&said(&e));
+            if self.state.stuck.as_ref() != Some(&why) {
+                eprintln!("vyr api: services stand still: {why}");
+            }
+            self.state.stuck = Some(why);
+            return self.stand_still();
+        }
+        self.state.stuck = None;
         self.state.unable.retain(|(order, _)| standing.contains(order));
         let known = self.state.run.instances();
         self.state.came_up.retain(|id, _| known.contains_key(id));
-        *self.shown.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Arc::new(self.state.view());
+        self.show(self.state.view());
+        self.give();
+    }
+
+    /// Shows what was shown, and that it is no more than that: what came since is not on the disk, and a
+    /// node that is killed now comes back without it.
+    fn stand_still(&self) {
+        let shown = self.shown.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut view = View::clone(&shown);
+        drop(shown);
+        view.now_ms = self.state.now_ms();
+        view.stuck.clone_from(&self.state.stuck);
+        self.show(view);
+    }
+
+    fn show(&self, view: View) {
+        *self.shown.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(view);
         self.changed.send_modify(|turn| *turn += 1);
-        if self.state.stuck.is_none() {
-            self.give();
-        }
     }
 
     fn write(&mut self, changed: bool) -> Result<(), ServicesError> {
@@ -372,7 +399,7 @@ impl Engine {
                 }
                 Ok(fresh)
             })
-            .map_err(|e| ServicesError::Part(e.to_string()))?;
+            .map_err(|e| ServicesError::Part(said(&e)))?;
             self.state.unwritten.clear();
             if let Some(node) = self.node.upgrade() {
                 node.look();
@@ -442,200 +469,6 @@ impl Engine {
                 _ => {}
             }
         }
-    }
-
-    /// Says how the deploy ended, once it has.
-    fn finish_deploy(&mut self) {
-        let Some(deploying) = self.state.deploying.as_ref() else { return };
-        let (outcome, why) = match self.state.run.plan() {
-            Some(plan) if plan.digest == deploying.plan => match self.state.run.outcome() {
-                Outcome::Rolling => return,
-                // The next turn comes after a minute at the latest.
-                Outcome::Succeeded if !self.state.run.is_published() => {
-                    if Timestamp::now().duration_since(deploying.begun) < PUBLISH_MAX {
-                        return;
-                    }
-                    let is_of_it =
-                        |(order, _): &&(Order, String)| matches!(order, Order::Publish { .. });
-                    let why = self.state.unable.iter().find(is_of_it).map(|(_, why)| why.as_str());
-                    let why = why.unwrap_or("it does not answer");
-                    let why = format!("the ingress does not take its ways in: {why}");
-                    (DeployOutcome::Failed, why)
-                }
-                Outcome::Succeeded => {
-                    (DeployOutcome::Succeeded, "all it wants is ready".to_owned())
-                }
-                Outcome::Failed(faults) => {
-                    let faults =
-                        faults.iter().map(|(service, fault)| format!("{service}: {fault}"));
-                    (DeployOutcome::Failed, faults.collect::<Vec<_>>().join("; "))
-                }
-            },
-            // Killed between the plan and the state, which is told of it next.
-            _ if self.state.plan.as_ref().is_some_and(|(of, _)| *of == deploying.plan) => return,
-            Some(_) => (DeployOutcome::Failed, "another plan took its place".to_owned()),
-            None => return,
-        };
-        self.end_deploy(outcome, &why);
-    }
-
-    fn end_deploy(&mut self, outcome: DeployOutcome, why: &str) {
-        let Some(of) = self.state.deploying.take() else { return };
-        let Some(node) = self.node.upgrade() else { return };
-        let plan = self.state.plan.as_ref().filter(|(digest, _)| *digest == of.plan);
-        let mut releases: Vec<DeployRelease> = plan
-            .iter()
-            .flat_map(|(_, plan)| &plan.services)
-            .map(|entry| DeployRelease {
-                image: entry.image,
-                release: entry.release.digest(),
-                service: entry.name().to_string(),
-            })
-            .collect();
-        // As a statement has them; by digest they would be in any order.
-        releases.sort_by(|a, b| a.service.cmp(&b.service));
-        let why = clip(why);
-        let statement = DeployStatement::of(DeployPredicate {
-            deploy: Deploy {
-                approvers: of.approvers,
-                by: of.by,
-                deploy: of.deploy.clone(),
-                machine: self.state.name.clone().unwrap_or_default(),
-                outcome,
-                parent: of.parent,
-                plan: of.plan,
-                releases,
-                timings: DeployTimings {
-                    begun: of.begun,
-                    ended: micros(Timestamp::now()).max(of.begun),
-                },
-                why: why.clone(),
-            },
-            node: NetworkNode { origin: node.origin(), version: env!("CARGO_PKG_VERSION").into() },
-        });
-        self.state.unwritten.push(Body::DeployEnded(Box::new(statement)));
-        self.state.ended = Some(EndedDeploy { deploy: of.deploy, outcome, why });
-    }
-
-    /// Takes a plan, or says why not.
-    fn deploy(&mut self, request: &DeployRequest) -> Result<Taken, ServicesError> {
-        match self.take(request) {
-            Ok(taken) => Ok(taken),
-            Err(e) => {
-                let refused = DeployRefused {
-                    by: request.by.clone(),
-                    plan: Digest::of(&request.plan),
-                    why: clip(&e.to_string()),
-                };
-                // What is refused is refused, whether that can be written down or not.
-                let body = Body::DeployRefused(Box::new(refused));
-                if append(&self.data, |_, _| Ok(vec![body])).is_ok()
-                    && let Some(node) = self.node.upgrade()
-                {
-                    node.look();
-                }
-                Err(e)
-            }
-        }
-    }
-
-    fn take(&mut self, request: &DeployRequest) -> Result<Taken, ServicesError> {
-        let part = |e: &dyn std::fmt::Display| ServicesError::Part(e.to_string());
-        let network = Network::open(self.data.path()).map_err(|e| part(&e))?;
-        let network = network.trust().map_err(|e| part(&e))?;
-        let base = self.state.plan.as_ref().map(|(digest, plan)| (*digest, plan.as_ref().clone()));
-        let here = Here {
-            base: base.as_ref(),
-            network,
-            node: self.state.name.as_deref(),
-            now: Timestamp::now(),
-        };
-        let Accepted { digest, plan, node, approvers } = accept(request, &here)?;
-        let wanted = wanted(&plan, digest, &node)?;
-        self.check_secrets(request, &plan, &node)?;
-        // The same plan again: what was given up is tried again by `resume`, not by this.
-        if base.as_ref().is_some_and(|(base, _)| *base == digest) {
-            let deploy = self.state.deploying.as_ref().map(|of| of.deploy.clone());
-            let deploy = deploy.or_else(|| self.state.ended.as_ref().map(|of| of.deploy.clone()));
-            let deploy = deploy.unwrap_or_default();
-            return Ok(Taken { deploy, plan: digest, node, approvers });
-        }
-        let deploying = Deploying {
-            deploy: random_name().map_err(|e| part(&e))?,
-            by: request.by.clone(),
-            approvers: approvers.clone(),
-            begun: micros(Timestamp::now()),
-            parent: plan.parent,
-            plan: digest,
-        };
-        // Nothing but what the plan names: it was approved, and the rest was not.
-        let named = plan.services.iter().filter_map(|entry| entry.secrets);
-        for bytes in named.filter_map(|digest| request.sealed.get(&digest)) {
-            self.desk.keep_sealed(bytes)?;
-        }
-        for entry in &plan.services {
-            self.desk.keep_release(entry)?;
-        }
-        self.desk.keep_node(&node)?;
-        let begun = DeployBegun {
-            by: deploying.by.clone(),
-            deploy: deploying.deploy.clone(),
-            parent: deploying.parent,
-            plan: digest,
-        };
-        let body = Body::DeployBegun(Box::new(begun));
-        append(&self.data, |_, _| Ok(vec![body])).map_err(|e| part(&e))?;
-        self.desk.keep_deploying(Some(&deploying))?;
-        self.desk.keep_plan(&request.plan)?;
-        self.end_deploy(DeployOutcome::Failed, "another plan took its place");
-        let taken =
-            Taken { deploy: deploying.deploy.clone(), plan: digest, node: node.clone(), approvers };
-        self.state.name = Some(node);
-        self.state.plan = Some((digest, Arc::new(plan)));
-        self.state.deploying = Some(deploying);
-        self.happened(What::Plan(wanted));
-        Ok(taken)
-    }
-
-    /// Every service that runs here can be given its secrets.
-    fn check_secrets(
-        &self,
-        request: &DeployRequest,
-        plan: &ServicesPlan,
-        node: &str,
-    ) -> Result<(), ServicesError> {
-        let Some(of_node) = plan.node(node) else { return Ok(()) };
-        let here: BTreeSet<&str> =
-            plan.slots_on(&of_node.name).map(|slot| slot.service.as_str()).collect();
-        for entry in &plan.services {
-            let service = entry.name().as_str();
-            if !here.contains(service) {
-                continue;
-            }
-            let fail = |why: String| ServicesError::Secrets { service: service.to_owned(), why };
-            let Some(digest) = entry.secrets else {
-                match entry.manifest.secrets.is_empty() {
-                    true => continue,
-                    false => {
-                        return Err(fail("it requires some, and the plan names no file".into()));
-                    }
-                }
-            };
-            let sealed = match request.sealed.get(&digest).filter(|of| Digest::of(of) == digest) {
-                Some(sealed) => sealed.clone(),
-                None => {
-                    let kept = self.desk.sealed(&digest)?;
-                    kept.ok_or_else(|| fail(format!("the file {digest} was not sent")))?
-                }
-            };
-            let opened = secrets::open(&self.data, &sealed).map_err(|e| fail(e.to_string()))?;
-            let missing = opened.missing(&entry.manifest.secrets);
-            let missing: Vec<&str> = missing.into_iter().map(|name| name.as_str()).collect();
-            if !missing.is_empty() {
-                return Err(fail(format!("{} not in the file", missing.join(", "))));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -68,6 +68,9 @@ pub enum ServicesError {
     /// This node runs no services.
     #[error("this node runs no services: {0}")]
     Unavailable(String),
+    /// What was decided cannot be written down.
+    #[error("the node stands still: {0}")]
+    Stuck(String),
     /// There is no such slot or instance.
     #[error("there is no {0} here")]
     Missing(String),
@@ -93,7 +96,7 @@ impl Problem for ServicesError {
             Self::Broken(_) | Self::Node(_) => Category::Usage,
             Self::Base { .. } | Self::Network { .. } | Self::Busy(_) => Category::Conflict,
             Self::Secrets { .. } => Category::Usage,
-            Self::Unavailable(_) => Category::Transient,
+            Self::Unavailable(_) | Self::Stuck(_) => Category::Transient,
             Self::Missing(_) => Category::NotFound,
         }
     }
@@ -108,10 +111,12 @@ impl Problem for ServicesError {
                 "vyr secret set, for the recipient that vyr node key --secrets prints".into()
             }
             Self::Unavailable(_) => "vyr doctor says what is missing".into(),
+            Self::Stuck(_) => "mend that; the node goes on by itself, then: vyr deploy".into(),
             Self::Missing(_) => "vyr ps lists what there is".into(),
             Self::Busy(_) => "wait for it: vyr ps --why".into(),
             Self::Node(_) => "name this node as the site does: vyr deploy --as NAME".into(),
-            Self::File { .. } | Self::Broken(_) | Self::State(_) | Self::Part(_) => return None,
+            Self::Broken(_) => "compile it again from the site: vyr plan services".into(),
+            Self::File { .. } | Self::State(_) | Self::Part(_) => return None,
         })
     }
 }

@@ -410,7 +410,7 @@ impl Given {
 }
 
 /// An error and what is beneath it.
-fn said(error: &dyn std::error::Error) -> String {
+pub(super) fn said(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -10,13 +10,14 @@
 //! Invariants:
 //! 1. A plan is carried out only if the operators in charge approve it over the one before, its network
 //!    is there, its invariants hold and its secrets open: all of that before anything changes.
-//! 2. What the state machine decides is written down before it is done (`engine`, `desk`).
+//! 2. What the state machine decides is written down before it is done (`engine`, `deploys`, `desk`).
 //! 3. This module starts no process, opens no socket and speaks with no guest: the doors do.
 //!
 //! Deliberately elsewhere: what is to be done (`vyr_service::run`), what a plan says (`vyr_plan`), what a
 //! command prints (`vyr`).
 
 mod accept;
+mod deploys;
 mod desk;
 mod engine;
 mod error;
@@ -132,15 +133,17 @@ impl Services {
             inbox: sender.clone(),
             published: Arc::default(),
         };
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             data.clone(),
-            Arc::downgrade(node),
+            node,
             desk.clone(),
             hands,
             inbox,
             (Arc::clone(&shown), turns),
             loaded,
         )?;
+        // Before anybody can ask: what is on the disk may be of two plans.
+        engine.pick_up();
         let run = move || engine.run();
         let started = thread::Builder::new().name("vyr-services".into()).spawn(run);
         started.map_err(|e| ServicesError::Part(format!("cannot start a thread: {e}")))?;

@@ -15,11 +15,11 @@ const SIZE_BYTES: usize = 24 << 20;
 const PAGE_BYTES: usize = 4096;
 
 /// A mounted tmpfs; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None`, said aloud, when this process may not mount.
-    fn mount(test: &str) -> Option<Self> {
+    pub(crate) fn mount(test: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={SIZE_BYTES}"), "vyr-node-test"])
@@ -32,7 +32,7 @@ impl SmallDisk {
         mounted.then_some(Self(directory))
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.0.path().join("data")
     }
 
@@ -41,13 +41,13 @@ impl SmallDisk {
     }
 
     /// Takes all space there is.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut filler = File::options().append(true).create(true).open(self.filler());
         let filler = filler.as_mut().expect("a file");
         while filler.write_all(&[1; PAGE_BYTES]).is_ok() {}
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         fs::remove_file(self.filler()).expect("the filler");
     }
 }

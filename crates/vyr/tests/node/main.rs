@@ -11,6 +11,9 @@
 mod access;
 mod checkpoint_out;
 mod connections;
+mod deploys;
+mod deploys_cut_off;
+mod deploys_stuck;
 mod disk_full;
 mod garbage;
 mod guests;
@@ -22,6 +25,7 @@ mod place;
 mod processes;
 mod random;
 mod retention;
+mod shop;
 mod soak;
 mod stop;
 mod syncs;

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::open::look;
 use super::rebuild::{Opener, RebuildRequest, rebuild};
 use super::{Rebuilt, RecoveryError};
-use crate::age_keys::{Identities, identities};
+use crate::age_keys::{Identities, identities, said};
 use crate::data_dir::replace;
 use crate::{DataDir, Result};
 
@@ -42,11 +42,11 @@ pub fn carry(bundle: &Path, trust: &TrustPolicy, identity: &Path) -> Result<(Byt
     file.seek(SeekFrom::Start(checked.head.payload_at as u64)).map_err(fail)?;
     let keys = identities(identity)?;
     let catch = Catch { inner: &keys, found: RefCell::new(None) };
-    let decryptor = Decryptor::new(&file).map_err(|e| RecoveryError::Decrypt(e.to_string()))?;
+    let decryptor = Decryptor::new(&file).map_err(|e| RecoveryError::Decrypt(said(&e)))?;
     let opened = decryptor.decrypt(std::iter::once(&catch as &dyn age::Identity));
     opened.map(drop).map_err(|e| match e {
         DecryptError::NoMatchingKeys => RecoveryError::NotForUs(identity.to_owned()),
-        e => RecoveryError::Decrypt(e.to_string()),
+        e => RecoveryError::Decrypt(said(&e)),
     })?;
     let key = catch.found.into_inner();
     let key = key.ok_or_else(|| RecoveryError::NotForUs(identity.to_owned()))?;

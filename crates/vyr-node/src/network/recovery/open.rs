@@ -123,7 +123,7 @@ impl Checked {
 }
 
 fn refused(e: DecryptError) -> RecoveryError {
-    RecoveryError::Decrypt(e.to_string())
+    RecoveryError::Decrypt(crate::age_keys::said(&e))
 }
 
 fn read_inside(clear: &mut impl BufRead, artifacts: &Path) -> Result<Inside, RecoveryError> {
