@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::house::{HANG, House, is_able_here};
 
-/// What must be in no file: an argument, a variable, what goes in and comes out, of one session each.
-const ARGUMENT: &str = "ARGUMENT-3f1d7c52";
-const VARIABLE: &str = "VARIABLE-8a40e6b1";
-const DATA: &str = "DATA-c97be204";
+/// What must be in no file, and is in each of the others: an argument, a variable, what goes in and out.
+const MARKER: &str = "MARKER-3f1d7c52";
+const ARGUMENT: &str = "MARKER-3f1d7c52-argument";
+const VARIABLE: &str = "MARKER-3f1d7c52-variable";
+const DATA: &str = "MARKER-3f1d7c52-data";
 
 const NODE_GONE: &str = "the node ended, and nobody saw how it did";
 
@@ -58,14 +59,10 @@ fn sessions(house: &mut House) {
     assert!(shown.contains(name), "{shown}");
 
     // What was said is in no file at all. The search finds what is in the journal.
-    for marker in [ARGUMENT, VARIABLE, DATA] {
-        assert!(house.files_with(marker).is_empty(), "{marker}: {:?}", house.files_with(marker));
-    }
-    let node = house.path("data/node");
-    for there in ["/bin/sh", name] {
-        let found = house.files_with(there);
-        assert!(found.iter().any(|file| file.starts_with(&node)), "{there}: {found:?}");
-    }
+    let found = house.files_with(MARKER);
+    assert!(found.is_empty(), "{found:?}");
+    let (node, found) = (house.path("data/node"), house.files_with("/bin/sh"));
+    assert!(found.iter().any(|file| file.starts_with(&node)), "{found:?}");
 
     // Other ends: a signal, a program that is not there. What is refused at the door is no session.
     let run = |words: &[&str]| {
