@@ -40,7 +40,7 @@ enum Allowed {
     /// It is the one that is in force.
     Again(Taken),
     /// And what it wants here.
-    New(Accepted, Wanted),
+    New(Box<(Accepted, Wanted)>),
 }
 
 /// A plan that was not taken.
@@ -159,7 +159,7 @@ impl Engine {
     pub(super) fn deploy(&mut self, request: &DeployRequest) -> Result<Taken, ServicesError> {
         let taken = match self.allow(request) {
             Ok(Allowed::Again(taken)) => Ok(taken),
-            Ok(Allowed::New(accepted, wanted)) => self.begin(request, accepted, wanted),
+            Ok(Allowed::New(new)) => self.begin(request, *new),
             Err(e) => Err(NotTaken::Refused(e)),
         };
         taken.map_err(|not| match not {
@@ -214,7 +214,7 @@ impl Engine {
             let (node, approvers) = (node.clone(), approvers.clone());
             return Ok(Allowed::Again(Taken { deploy, plan: *digest, node, approvers }));
         }
-        Ok(Allowed::New(accepted, wanted))
+        Ok(Allowed::New(Box::new((accepted, wanted))))
     }
 
     /// Takes a plan that may be taken. The order is what `settle_deploys` relies on:
@@ -231,8 +231,7 @@ impl Engine {
     fn begin(
         &mut self,
         request: &DeployRequest,
-        accepted: Accepted,
-        wanted: Wanted,
+        (accepted, wanted): (Accepted, Wanted),
     ) -> Result<Taken, NotTaken> {
         let part = |e: &dyn std::error::Error| ServicesError::Part(said(e));
         let Accepted { digest, plan, node, approvers } = accepted;
