@@ -79,6 +79,9 @@ struct Rise<'a> {
     handed: Handed,
 }
 
+/// With a snapshot that is wished for, or what it was restored from.
+type Risen = (Greeted, Option<Wish>, Option<(Digest, Serial)>);
+
 /// A machine whose guest greeted.
 type Greeted = (Arc<QemuMachine>, Channel);
 
@@ -120,7 +123,7 @@ pub(crate) fn bring_up(
 }
 
 impl Rise<'_> {
-    fn restore_or_boot(&self) -> Result<(Greeted, Option<Wish>, Option<(Digest, Serial)>), Ending> {
+    fn restore_or_boot(&self) -> Result<Risen, Ending> {
         let Some(snapshots) = &self.keeper.snapshots else {
             return Ok((self.start(None, Began::Booted { instead: None })?, None, None));
         };
