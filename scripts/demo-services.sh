@@ -358,6 +358,7 @@ phase "logs, a program"
 step "8. what is not deployed: a Compose file"
 printf 'services:\n  web:\n    image: nginx\n    ports: ["80:80"]\n' >"$out/docker-compose.yml"
 refuses 2 vyr deploy ../docker-compose.yml
+grep -q 'hint: ' "$out/told" || die "nobody is told what to do instead"
 flows
 phase "a refusal"
 
